@@ -1,0 +1,13 @@
+"""minivae: autodiff, layers and variational autoencoders from scratch, on NumPy or CuPy."""
+
+from minivae import backend, models, nn, ops, optim
+from minivae.backend import manual_seed, use
+from minivae.errors import InputError
+from minivae.gradcheck import gradcheck
+from minivae.tensor import Tensor, no_grad, op
+
+__version__ = "0.1.0"
+__all__ = [
+    "InputError", "Tensor", "backend", "gradcheck", "manual_seed", "models", "nn", "no_grad", "op", "ops", "optim",
+    "use",
+]  # fmt: skip

@@ -1,0 +1,133 @@
+"""Which array library computes: NumPy on the CPU or CuPy on the GPU.
+
+This is the only file that knows of both. An op works where its operands are: `of(array)` gives the
+backend of an array, and `current()` says where new arrays are made. A backend has every function of
+its library as an attribute (`xp.exp`, `xp.matmul`) and, under one name each, what the two do differently.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minivae.errors import InputError
+
+Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray
+NAMES = ("numpy", "cupy")
+
+
+class Backend:
+    """NumPy. Attributes that are not defined here are the library's own."""
+
+    name = "numpy"
+    library = "numpy"
+    special_functions = "scipy.special"
+
+    def __init__(self) -> None:
+        self.module = import_module(self.library)
+        self.ndarray = self.module.ndarray
+        self.rng = self.generator(0)
+
+    def __getattr__(self, name: str) -> Any:
+        # SciPy is imported at its first use: that costs a tenth of a second
+        value = import_module(self.special_functions) if name == "special" else getattr(self.module, name)
+        setattr(self, name, value)  # found without this detour from now on
+        return value
+
+    def generator(self, seed: int) -> Any:
+        """A random generator of this library, with `standard_normal`, `random`, `integers`."""
+        return self.module.random.default_rng(seed)
+
+    def to_numpy(self, array: Array) -> Any:
+        """The array on the host (the array itself on NumPy)."""
+        return array
+
+    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
+        """target[index] += values, in which an index that stands twice adds twice."""
+        self.module.add.at(target, index, values)
+
+    def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:
+        """Flat contiguous arrays cut alike into pieces that stay in a core's cache.
+
+        An update of several passes over such pieces reads and writes the memory once.
+        """
+        size, step = arrays[0].size, 1 << 15
+        return [tuple(a[i : i + step] for a in arrays) for i in range(0, size, step)]
+
+    def device(self) -> str:
+        """What computes, in words."""
+        return f"CPU, {os.cpu_count()} cores"
+
+
+class CuPy(Backend):
+    """CuPy, on one CUDA device."""
+
+    name = "cupy"
+    library = "cupy"
+    special_functions = "cupyx.scipy.special"
+
+    def __init__(self) -> None:
+        mend = "install minivae[cuda12] or minivae[cuda13] on a machine with an NVIDIA GPU, or use --backend numpy"
+        try:
+            super().__init__()
+            if float(self.module.ones(2).sum()) != 2:  # proves driver, device and compiler at once
+                raise RuntimeError("the device computes wrongly")
+        except ModuleNotFoundError:
+            raise InputError(f"backend 'cupy' needs the package cupy, which is not installed: {mend}.") from None
+        except Exception as error:  # CuPy raises its own CUDARuntimeError, or ImportError for a library
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"backend 'cupy' found no usable CUDA device ({reason}): {mend}.") from None
+
+    def to_numpy(self, array: Array) -> Any:
+        return self.module.asnumpy(array)
+
+    def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:
+        return [arrays]
+
+    def device(self) -> str:
+        properties = self.module.cuda.runtime.getDeviceProperties(self.module.cuda.Device().id)
+        return str(properties["name"].decode())
+
+
+_loaded: dict[type, Backend] = {np.ndarray: Backend()}
+_current: Backend | None = None
+
+
+def use(name: str) -> Backend:
+    """Make new arrays with this library from now on: "numpy" or "cupy"."""
+    global _current
+    if name not in NAMES:
+        raise InputError(f"unknown backend '{name}': choose one of {', '.join(NAMES)}.")
+    loaded = {backend.name: backend for backend in _loaded.values()}
+    _current = loaded.get(name) or CuPy()
+    _loaded[_current.ndarray] = _current
+    return _current
+
+
+def current() -> Backend:
+    """The backend of new arrays: what `use` chose, else $MINIVAE_BACKEND, else NumPy."""
+    return _current or use(os.environ.get("MINIVAE_BACKEND") or "numpy")
+
+
+def is_array(value: object) -> bool:
+    """Whether value is an array of a library in use."""
+    return type(value) in _loaded
+
+
+def of(array: Array) -> Backend:
+    """The backend to which an array belongs."""
+    return _loaded[type(array)]
+
+
+def to_numpy(array: Array) -> Any:
+    """The array on the host."""
+    return of(array).to_numpy(array)
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the generator from which layers and models draw when they are given none."""
+    backend = current()
+    backend.rng = backend.generator(seed)

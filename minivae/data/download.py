@@ -1,0 +1,104 @@
+"""Fetching a file from the first of several mirrors that delivers it whole.
+
+This is the only file that touches the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import urllib.request
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from minivae.data.cache import atomic_write
+from minivae.data.idx import CHUNK, open_content
+from minivae.errors import InputError
+
+TIMEOUT = 20.0  # seconds without a byte
+MAX_BYTES = 256 << 20  # of what is sent and of what it expands to: five times the largest file
+
+
+def download(
+    urls: Sequence[str],
+    path: str | os.PathLike[str],
+    sha256: str | None,
+    description: str,
+    check: Callable[[Path], object] | None = None,
+) -> Path:
+    """Fetch a file to `path` from the first of `urls` (http or https) that delivers it.
+
+    sha256: the sum of the uncompressed content in hex, which holds however a mirror compressed it;
+    None where it is not known. check: called with the path of the fetched file before it is
+    accepted, raises InputError if the format is wrong. Returns the path. The file appears there
+    whole and verified, or not at all. Raises InputError, saying what happened with each mirror,
+    if none delivers.
+    """
+    path = Path(path)
+    failures = []
+    for url in urls:
+        try:
+            with atomic_write(path) as temporary:
+                _fetch(url, temporary, description)
+                _verify(temporary, sha256)
+                if check:
+                    check(temporary)
+        except (OSError, http.client.HTTPException, ValueError, EOFError, zlib.error) as error:
+            failures.append(f"{url}: {error or type(error).__name__}")
+        else:
+            return path
+    raise InputError(
+        f"cannot download {description} ({'; '.join(failures)}): put {path.name} into the folder "
+        f"'{path.parent}' or set MINIVAE_DATA to a folder with {path.parent.name}/{path.name} in it."
+    )
+
+
+def _fetch(url: str, path: Path, description: str) -> None:
+    """Stream a URL into a file, with a progress bar where someone watches."""
+    from tqdm import tqdm
+
+    with _opener().open(url, timeout=TIMEOUT) as response, path.open("wb") as file:
+        length = response.headers["Content-Length"]
+        total = int(length) if length else None
+        with tqdm(
+            total=total, desc=description, unit="B", unit_scale=True, leave=False, disable=None
+        ) as bar:
+            while chunk := response.read1(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+                if file.tell() > MAX_BYTES:
+                    raise ValueError(f"sends more than {MAX_BYTES} bytes")
+        if total is not None and file.tell() != total:  # read1 passes over an early end in silence
+            raise ValueError(f"ended after {file.tell()} of {total} bytes")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """What opens http and https, and nothing else, wherever a mirror redirects to."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    opener.addheaders = [("User-Agent", "minivae")]
+    return opener
+
+
+def _verify(path: Path, sha256: str | None) -> None:
+    """Raise ValueError, or what a damaged gzip raises, unless the content has the sum."""
+    digest, size = hashlib.sha256(), 0
+    with open_content(path) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise ValueError(f"expands to more than {MAX_BYTES} bytes")
+    if sha256 and digest.hexdigest() != sha256:
+        raise ValueError(f"the content has the SHA-256 {digest.hexdigest()}, expected {sha256}")

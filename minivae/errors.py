@@ -1,0 +1,9 @@
+"""The one exception for bad input: its message is the sentence that the user reads."""
+
+
+class InputError(ValueError):
+    """Bad input from a user: an option, a file, a name.
+
+    The message is one sentence which names the input, what was expected and the mend.
+    The command line prints it and exits with 2; nothing has been written by then.
+    """

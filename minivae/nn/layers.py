@@ -1,0 +1,146 @@
+"""The layers of dense networks, with PyTorch's names, arguments and initial values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from minivae import backend, ops
+from minivae.nn import init
+from minivae.nn.module import Module, Parameter
+from minivae.tensor import Tensor
+
+
+class Linear(Module):
+    """x weight^T + bias. x (..., in_features) -> (..., out_features); weight (out, in), bias (out,)."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, rng: Any = None):
+        self.weight = Parameter(init.kaiming_uniform((out_features, in_features), rng=rng))
+        self.bias = Parameter(init.uniform((out_features,), 1 / math.sqrt(in_features), rng)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[1]}, {self.weight.shape[0]}"
+
+
+class Embedding(Module):
+    """Row i of weight (num_embeddings, embedding_dim) for each integer i. (...) -> (..., embedding_dim)"""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, rng: Any = None):
+        self.weight = Parameter(init.normal((num_embeddings, embedding_dim), rng=rng))
+
+    def forward(self, indices: Any) -> Tensor:
+        return ops.take(self.weight, indices.data if isinstance(indices, Tensor) else indices, axis=0)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+
+
+class Flatten(Module):
+    """(N, ...) -> (N, product of the rest)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.reshape(x, (len(x), math.prod(x.shape[1:])))
+
+
+class Unflatten(Module):
+    """(..., n) -> (..., *shape), with n the product of shape."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.shape = tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.reshape(x, (*x.shape[:-1], *self.shape))
+
+    def extra_repr(self) -> str:
+        return str(self.shape)
+
+
+class Dropout(Module):
+    """In training, each entry is 0 with probability p, else scaled by 1 / (1 - p). [Srivastava et al. 2014]
+
+    rng: the generator of the masks; the backend's by default.
+    """
+
+    def __init__(self, p: float = 0.5, rng: Any = None):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must be at least 0 and below 1, not {p}.")
+        self.p = p
+        self.rng = rng
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return x
+        xp = backend.of(x.data)
+        kept = (self.rng or xp.rng).random(x.shape, dtype=xp.float32) >= self.p
+        return x * (kept / (1 - self.p)).astype(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Activation(Module):
+    """A layer without parameters: an elementwise op, with its options."""
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(self, **options: Any):
+        self.options = options
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.function(x, **self.options)
+        return y
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.options.items())
+
+
+class ReLU(Activation):
+    """max(x, 0)."""
+
+    function = staticmethod(ops.relu)
+
+
+class LeakyReLU(Activation):
+    """x where x > 0, else negative_slope x (0.01)."""
+
+    function = staticmethod(ops.leaky_relu)
+
+
+class ELU(Activation):
+    """x where x > 0, else alpha (e^x - 1)."""
+
+    function = staticmethod(ops.elu)
+
+
+class GELU(Activation):
+    """x Phi(x)."""
+
+    function = staticmethod(ops.gelu)
+
+
+class SiLU(Activation):
+    """x sigmoid(x)."""
+
+    function = staticmethod(ops.silu)
+
+
+class Sigmoid(Activation):
+    """1 / (1 + e^-x)."""
+
+    function = staticmethod(ops.sigmoid)
+
+
+class Tanh(Activation):
+    """tanh x."""
+
+    function = staticmethod(ops.tanh)
+
+
+class Softplus(Activation):
+    """log(1 + e^x)."""
+
+    function = staticmethod(ops.softplus)

@@ -1,0 +1,139 @@
+"""Module: parameters, buffers and submodules are its attributes, found by walking them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minivae import backend
+from minivae.errors import InputError
+from minivae.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that training changes."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True):
+        super().__init__(data, requires_grad)
+
+
+class Buffer(Tensor):
+    """A tensor that is part of a module's state but not trained, such as running statistics."""
+
+    __slots__ = ()
+
+
+class Module:
+    """A function with parameters. Subclasses set attributes in __init__ and define forward().
+
+    Parameters, buffers and modules are found in attributes and in lists of modules, and named by their
+    path: "encoder.0.weight". Calling a module calls its forward().
+    """
+
+    training = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a forward().")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """The direct submodules with their names."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list | tuple):
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Module))
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it."""
+        yield self
+        for _, child in self.children():
+            yield from child.modules()
+
+    def named_tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Every parameter and buffer with its path."""
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter | Buffer):
+                yield prefix + name, value
+        for name, child in self.children():
+            yield from child.named_tensors(f"{prefix}{name}.")
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter with its path."""
+        yield from ((name, t) for name, t in self.named_tensors() if isinstance(t, Parameter))
+
+    def parameters(self) -> list[Parameter]:
+        """Every parameter, each once, however many modules share it."""
+        return list({id(p): p for _, p in self.named_parameters()}.values())
+
+    def train(self, mode: bool = True) -> Module:
+        """Behave as in training (dropout drops, batch statistics are used)."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Behave as in evaluation."""
+        return self.train(False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all parameters and buffers as NumPy arrays, by path. The names are PyTorch's."""
+        return {name: np.array(t.numpy()) for name, t in self.named_tensors()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set all parameters and buffers. Raises InputError, and changes nothing, where names or shapes differ."""
+        own = dict(self.named_tensors())
+        faults = [f"'{name}' is missing" for name in own if name not in state]
+        faults += [f"'{name}' is unexpected" for name in state if name not in own]
+        faults += [
+            f"'{name}' has shape {tuple(np.shape(state[name]))} instead of {t.shape}"
+            for name, t in own.items()
+            if name in state and np.shape(state[name]) != t.shape
+        ]
+        if faults:
+            more = f", and {len(faults) - 4} more" if len(faults) > 4 else ""
+            raise InputError(
+                f"these weights do not fit {type(self).__name__}: {', '.join(faults[:4])}{more}; "
+                "build the model with the arguments that it was saved with."
+            )
+        for name, t in own.items():
+            t.data[...] = backend.of(t.data).asarray(state[name], dtype=t.dtype)
+
+    def extra_repr(self) -> str:
+        """The arguments to show in the repr."""
+        return ""
+
+    def __repr__(self) -> str:
+        """The tree of modules, with the number of parameters of each."""
+        count = sum(p.size for p in self.parameters())
+        arguments = self.extra_repr()
+        head = f"{type(self).__name__}({arguments})" + (f"  # {count:,} parameters" if count else "")
+        lines = [f"{name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
+        return "\n  ".join([head, *lines])
+
+
+class Sequential(Module):
+    """Modules, or functions of one tensor, one after the other; their paths are "0", "1", ..."""
+
+    def __init__(self, *layers: Any):
+        self.layers = list(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        yield from ((str(i), layer) for i, layer in enumerate(self.layers) if isinstance(layer, Module))
+
+    def __getitem__(self, i: int) -> Any:
+        return self.layers[i]
+
+    def __len__(self) -> int:
+        return len(self.layers)

@@ -1,0 +1,82 @@
+"""Differentiable functions of tensors. Each stands in its file with its derivative beside it."""
+
+from minivae.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
+from minivae.ops.arithmetic import (
+    abs,
+    add,
+    clip,
+    cos,
+    div,
+    exp,
+    expm1,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pow,
+    sin,
+    sqrt,
+    sub,
+    where,
+)
+from minivae.ops.loss import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    gaussian_nll,
+    kl_normal,
+    kl_unit_normal,
+    mse_loss,
+)
+from minivae.ops.matmul import einsum, linear, matmul
+from minivae.ops.norm import standardize
+from minivae.ops.reduction import log_softmax, logsumexp, max, mean, min, softmax, sum, var
+from minivae.ops.shape import (
+    astype,
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flip,
+    getitem,
+    pad,
+    repeat,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    take,
+    transpose,
+)
+from minivae.tensor import Tensor
+
+__all__ = [
+    "abs", "add", "astype", "binary_cross_entropy_with_logits", "broadcast_to", "clip", "concatenate", "cos",
+    "cross_entropy", "div", "einsum", "elu", "exp", "expand_dims", "expm1", "flip", "gaussian_nll", "gelu",
+    "getitem", "kl_normal", "kl_unit_normal", "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg", "pad", "pow", "relu", "repeat",
+    "reshape", "sigmoid", "silu", "sin", "softmax", "softplus", "split", "sqrt", "squeeze", "stack", "standardize",
+    "sub", "sum", "swapaxes", "take", "tanh", "transpose", "var", "where",
+]  # fmt: skip
+
+_methods = [
+    abs, astype, broadcast_to, clip, cos, elu, exp, expand_dims, expm1, flip, gelu, leaky_relu, log, log1p,
+    log_softmax, logsumexp, matmul, max, maximum, mean, min, minimum, pad, pow, relu, repeat, reshape, sigmoid,
+    silu, sin, softmax, softplus, split, sqrt, squeeze, sum, swapaxes, take, tanh, transpose, var,
+]  # fmt: skip
+_operators = {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow, "matmul": matmul}
+
+
+def _attach() -> None:
+    """Give Tensor its methods and operators."""
+    for function in _methods:
+        setattr(Tensor, function.__name__, function)
+    for name, function in _operators.items():
+        setattr(Tensor, f"__{name}__", function)
+        setattr(Tensor, f"__r{name}__", lambda self, other, function=function: function(other, self))
+    for name, function in {"__neg__": neg, "__abs__": abs, "__getitem__": getitem}.items():
+        setattr(Tensor, name, function)
+
+
+_attach()

@@ -1,0 +1,352 @@
+"""The engine: a tensor remembers how it was computed, and backward() applies the chain rule.
+
+A `Tensor` is an array and, where a gradient is wanted, a `Node`. The node of a result holds an edge
+to the node of each input: the edge's vjp (vector-Jacobian product) turns the gradient with respect
+to the result into the gradient with respect to that input. An op is a function of plain arrays
+which returns its value and its vjps; the decorator `op` lifts it to tensors:
+
+    @op
+    def mul(xp, a, b):
+        return a * b, (lambda g: g * b, lambda g: g * a)
+
+`xp` is the backend of the operands. A vjp returns a fresh array, its cotangent g or a view of g;
+never a saved array, and it changes nothing. It need not undo broadcasting: the engine does.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from minivae import backend
+from minivae.backend import Array
+
+Vjp: TypeAlias = Callable[[Array], Array]
+Operand: TypeAlias = Any  # a Tensor, an array of the same library, or a Python number
+
+_recording = True
+
+
+class Node:
+    """A vertex of the graph: what a gradient needs to know of a tensor, without its data.
+
+    edges: (node of the input, vjp) pairs; () for a leaf; None once backward() has freed them.
+    """
+
+    __slots__ = ("dtype", "edges", "grad", "name", "shape")
+
+    def __init__(self, name: str, data: Array, edges: tuple[tuple[Node, Vjp], ...] | None):
+        self.name = name
+        self.shape: tuple[int, ...] = data.shape
+        self.dtype = data.dtype
+        self.edges = edges
+        self.grad: Array | None = None
+
+
+class Tensor:
+    """An array that takes part in differentiation.
+
+    data: the array, of NumPy or CuPy. grad: after backward(), the gradient of a leaf with respect
+    to which one was asked, an array of the same shape and dtype; else None. Python numbers become
+    float32; arrays keep their dtype.
+    """
+
+    __slots__ = ("__weakref__", "_node", "data")
+    __array_ufunc__ = None  # so that `array * tensor` asks the tensor
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
+        self.data = asarray(data, dtype)
+        self._node: Node | None = None
+        self.requires_grad = requires_grad
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to this tensor. It can be set on a leaf only."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if self._node is not None and self._node.edges != ():
+            raise RuntimeError(
+                f"requires_grad of the result of '{self._node.name}' cannot be set: only a leaf's can; use detach()."
+            )
+        if wanted and self.data.dtype.kind != "f":
+            raise TypeError(
+                f"a tensor of dtype {self.data.dtype} and shape {self.shape} cannot have a gradient: "
+                "only floating-point tensors can; convert it with astype(numpy.float32)."
+            )
+        self._node = Node("leaf", self.data, ()) if wanted else None
+
+    @property
+    def grad(self) -> Array | None:
+        return self._node.grad if self._node is not None else None
+
+    @grad.setter
+    def grad(self, value: Array | None) -> None:
+        if self._node is None:
+            raise RuntimeError(f"a tensor of shape {self.shape} that needs no gradient cannot hold one.")
+        self._node.grad = value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        return self.data.size  # type: ignore[no-any-return]
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes reversed."""
+        return self.transpose()
+
+    def numpy(self) -> Any:
+        """The data as a NumPy array; a view where the data are NumPy's already."""
+        return backend.to_numpy(self.data)
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python number."""
+        return self.data.item()
+
+    def detach(self) -> Tensor:
+        """The same data, cut from the graph."""
+        return _wrap(self.data, None)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __float__(self) -> float:
+        return float(self.data)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("a Tensor does not turn into a NumPy array by itself: call its numpy().")
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.numpy(), separator=", ", threshold=20, precision=4, prefix="Tensor(")
+        origin = f", op={self._node.name}" if self._node is not None and self._node.edges != () else ""
+        wants = ", requires_grad=True" if self.requires_grad and not origin else ""
+        return f"Tensor({body}, shape={self.shape}, dtype={self.dtype}{origin}{wants})"
+
+    def backward(self, gradient: Array | None = None) -> None:
+        """Add to the `grad` of every leaf the gradient of this tensor with respect to it.
+
+        gradient: the cotangent, of this tensor's shape; may be left out for a single element (1).
+        Each node is visited once, after all that consumed it, and freed on the way.
+        """
+        root = self._node
+        if root is None:
+            raise RuntimeError(
+                f"backward() from a tensor of shape {self.shape} that depends on nothing which needs a gradient: "
+                "make a leaf with requires_grad=True, and leave no_grad()."
+            )
+        xp = backend.of(self.data)
+        pending = _count_consumers(root)
+        cotangents = {root: self._seed(gradient)}
+        owned: set[Node] = set()  # nodes whose cotangent no one else holds: it may be added to in place
+        ready = [root]
+        while ready:
+            node = ready.pop()
+            g = cotangents.pop(node)
+            if not node.edges:
+                node.grad = _add_to_leaf(node.grad, g, node in owned)
+                continue
+            edges, node.edges = node.edges, None
+            for parent, vjp in edges:
+                gradient = vjp(g)
+                if type(gradient) is not xp.ndarray or gradient.shape != parent.shape or gradient.dtype != parent.dtype:
+                    gradient = _fit(xp, gradient, parent, node)
+                if parent not in cotangents:
+                    cotangents[parent] = gradient
+                    if gradient is not g and gradient.base is None:
+                        owned.add(parent)
+                elif parent in owned:
+                    cotangents[parent] += gradient
+                else:
+                    cotangents[parent] = xp.asarray(cotangents[parent] + gradient)
+                    owned.add(parent)
+                pending[parent] -= 1
+                if not pending[parent]:
+                    ready.append(parent)
+
+    def _seed(self, gradient: Array | None) -> Array:
+        xp = backend.of(self.data)
+        if gradient is None:
+            if self.size != 1:
+                raise RuntimeError(
+                    f"backward() from a tensor of shape {self.shape} needs a gradient of that shape: "
+                    "give one, or reduce the tensor to a scalar, as by sum() or mean()."
+                )
+            return xp.ones_like(self.data)
+        gradient = gradient.data if isinstance(gradient, Tensor) else gradient
+        if type(gradient) is not xp.ndarray or gradient.shape != self.shape:
+            raise ValueError(
+                f"backward() from a tensor of shape {self.shape} on {xp.name} needs a gradient of that shape "
+                f"and library, not {type(gradient).__module__} of shape {np.shape(gradient)}."
+            )
+        return gradient.astype(self.dtype, copy=False)
+
+    if TYPE_CHECKING:  # minivae/ops/__init__.py attaches these and every other op that is a method
+
+        def __add__(self, other: Operand) -> Tensor: ...
+        def __radd__(self, other: Operand) -> Tensor: ...
+        def __sub__(self, other: Operand) -> Tensor: ...
+        def __rsub__(self, other: Operand) -> Tensor: ...
+        def __mul__(self, other: Operand) -> Tensor: ...
+        def __rmul__(self, other: Operand) -> Tensor: ...
+        def __truediv__(self, other: Operand) -> Tensor: ...
+        def __rtruediv__(self, other: Operand) -> Tensor: ...
+        def __pow__(self, other: Operand) -> Tensor: ...
+        def __rpow__(self, other: Operand) -> Tensor: ...
+        def __matmul__(self, other: Operand) -> Tensor: ...
+        def __rmatmul__(self, other: Operand) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __getattr__(self, name: str) -> Callable[..., Tensor]: ...
+
+
+def _wrap(data: Array, node: Node | None) -> Tensor:
+    """A tensor of an array and a node, without the constructor's checks."""
+    tensor = Tensor.__new__(Tensor)
+    tensor.data = data
+    tensor._node = node
+    return tensor
+
+
+def asarray(data: Any, dtype: Any = None) -> Array:
+    """An array as it is; anything else as an array of the current backend, floats as float32."""
+    if isinstance(data, Tensor):
+        data = data.data
+    if backend.is_array(data):
+        return data if dtype is None else data.astype(dtype, copy=False)
+    if dtype is None and not hasattr(data, "dtype") and np.asarray(data).dtype == np.float64:
+        dtype = np.float32
+    return backend.current().asarray(data, dtype=dtype)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within it nothing is recorded: results need no gradient. Also a decorator."""
+    global _recording
+    before, _recording = _recording, False
+    try:
+        yield
+    finally:
+        _recording = before
+
+
+def op(forward: Callable[..., tuple[Array, Sequence[Vjp | None]]]) -> Callable[..., Tensor]:
+    """Lift a function of arrays that returns (value, vjps) to tensors.
+
+    `forward(xp, *operands, **options)` is given arrays in place of tensors. The vjps stand in the order
+    of the operands: None where there is no derivative, and those at the end may be left out. Only the
+    vjps whose operand needs a gradient are kept and called. The un-lifted function is `.forward`.
+    """
+    name = forward.__name__.lstrip("_")
+    parameters = list(inspect.signature(forward).parameters.values())[1:]
+    signature = inspect.Signature(parameters, return_annotation=Tensor)
+
+    @functools.wraps(forward)
+    def apply(*args: Any, **options: Any) -> Tensor:
+        if options and any(isinstance(value, Tensor) for value in options.values()):
+            bound = signature.bind(*args, **options)
+            bound.apply_defaults()
+            args, options = bound.args, bound.kwargs
+        arrays = list(args)
+        xp = None
+        for i, arg in enumerate(args):
+            if isinstance(arg, Tensor):
+                arrays[i] = arg.data
+                if xp is None:
+                    xp = backend.of(arg.data)
+                elif type(arg.data) is not xp.ndarray:
+                    raise _mixed(name, args)
+            elif isinstance(arg, np.generic):
+                arrays[i] = arg.item()  # a NumPy scalar is weak, like a Python number: float32 stays float32
+        if xp is None:
+            xp = backend.current()
+        value, vjps = forward(xp, *arrays, **options)
+        if type(value) is not xp.ndarray:
+            value = xp.asarray(value)
+        if _recording:
+            edges = tuple(
+                [
+                    (arg._node, vjp)
+                    for arg, vjp in zip(args, vjps, strict=False)
+                    if isinstance(arg, Tensor) and arg._node is not None and vjp is not None
+                ]
+            )
+            if edges:
+                return _wrap(value, Node(name, value, edges))
+        return _wrap(value, None)
+
+    apply.__signature__ = signature  # type: ignore[attr-defined]
+    apply.forward = forward  # type: ignore[attr-defined]
+    return apply
+
+
+def _mixed(name: str, args: Sequence[Any]) -> TypeError:
+    kinds = [f"{backend.of(a.data).name} {a.shape}" for a in args if isinstance(a, Tensor)]
+    return TypeError(
+        f"'{name}' was given tensors of two backends ({', '.join(kinds)}): "
+        "make them on one, with minivae.use(), or move one with Tensor(x.numpy())."
+    )
+
+
+def _count_consumers(root: Node) -> dict[Node, int]:
+    """For every node that root depends on, the number of edges that lead to it."""
+    pending = {root: 0}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.edges is None:
+            raise RuntimeError(
+                f"backward() a second time through '{node.name}' of shape {node.shape}, whose graph is freed: "
+                "compute the forward pass again, or add the losses and call backward() once."
+            )
+        for parent, _ in node.edges:
+            if parent in pending:
+                pending[parent] += 1
+            else:
+                pending[parent] = 1
+                stack.append(parent)
+    return pending
+
+
+def _add_to_leaf(total: Array | None, gradient: Array, owned: bool) -> Array:
+    """The leaf's gradient so far plus this one; its own array, so that a user may change it in place."""
+    if total is None:
+        return gradient if owned else gradient.copy()
+    total += gradient
+    return total
+
+
+def _fit(xp: backend.Backend, gradient: Array, parent: Node, node: Node) -> Array:
+    """A vjp's result in the shape and dtype of the input: the adjoint of broadcasting is a sum."""
+    gradient = xp.asarray(gradient)
+    extra = gradient.ndim - len(parent.shape)
+    if extra > 0:
+        gradient = xp.sum(gradient, axis=tuple(range(extra)))
+    if gradient.ndim == len(parent.shape):
+        stretched = tuple(i for i, n in enumerate(parent.shape) if n == 1 and gradient.shape[i] != 1)
+        if stretched:
+            gradient = xp.sum(gradient, axis=stretched, keepdims=True)
+    if gradient.shape != parent.shape:
+        raise RuntimeError(
+            f"a vjp of '{node.name}' returned a gradient of shape {gradient.shape} "
+            f"for an input of shape {parent.shape}: they must agree."
+        )
+    return xp.asarray(gradient, dtype=parent.dtype)
