@@ -1,16 +1,13 @@
-"""The engine: a tensor remembers how it was computed, and backward() applies the chain rule.
+"""Tensor: an array that remembers how it was computed, and `op`, which makes it remember.
 
-A `Tensor` is an array and, where a gradient is wanted, a `Node`. The node of a result holds an edge
-to the node of each input: the edge's vjp (vector-Jacobian product) turns the gradient with respect
-to the result into the gradient with respect to that input. An op is a function of plain arrays
-which returns its value and its vjps; the decorator `op` lifts it to tensors:
+An op is a function of plain arrays that returns its value and one vjp per input (see graph.py); the
+decorator lifts it to tensors:
 
     @op
     def mul(xp, a, b):
         return a * b, (lambda g: g * b, lambda g: g * a)
 
-`xp` is the backend of the operands. A vjp returns a fresh array, its cotangent g or a view of g;
-never a saved array, and it changes nothing. It need not undo broadcasting: the engine does.
+`xp` is the backend of the operands. A vjp need not undo broadcasting: the engine does.
 """
 
 from __future__ import annotations
@@ -23,29 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from minivae import backend
+from minivae import backend, graph
 from minivae.backend import Array
+from minivae.graph import Node, Vjp
 
-Vjp: TypeAlias = Callable[[Array], Array]
 Operand: TypeAlias = Any  # a Tensor, an array of the same library, or a Python number
 
 _recording = True
-
-
-class Node:
-    """A vertex of the graph: what a gradient needs to know of a tensor, without its data.
-
-    edges: (node of the input, vjp) pairs; () for a leaf; None once backward() has freed them.
-    """
-
-    __slots__ = ("dtype", "edges", "grad", "name", "shape")
-
-    def __init__(self, name: str, data: Array, edges: tuple[tuple[Node, Vjp], ...] | None):
-        self.name = name
-        self.shape: tuple[int, ...] = data.shape
-        self.dtype = data.dtype
-        self.edges = edges
-        self.grad: Array | None = None
 
 
 class Tensor:
@@ -144,7 +125,7 @@ class Tensor:
         """Add to the `grad` of every leaf the gradient of this tensor with respect to it.
 
         gradient: the cotangent, of this tensor's shape; may be left out for a single element (1).
-        Each node is visited once, after all that consumed it, and freed on the way.
+        The graph is freed on the way.
         """
         root = self._node
         if root is None:
@@ -152,34 +133,7 @@ class Tensor:
                 f"backward() from a tensor of shape {self.shape} that depends on nothing which needs a gradient: "
                 "make a leaf with requires_grad=True, and leave no_grad()."
             )
-        xp = backend.of(self.data)
-        pending = _count_consumers(root)
-        cotangents = {root: self._seed(gradient)}
-        owned: set[Node] = set()  # nodes whose cotangent no one else holds: it may be added to in place
-        ready = [root]
-        while ready:
-            node = ready.pop()
-            g = cotangents.pop(node)
-            if not node.edges:
-                node.grad = _add_to_leaf(node.grad, g, node in owned)
-                continue
-            edges, node.edges = node.edges, None
-            for parent, vjp in edges:
-                gradient = vjp(g)
-                if type(gradient) is not xp.ndarray or gradient.shape != parent.shape or gradient.dtype != parent.dtype:
-                    gradient = _fit(xp, gradient, parent, node)
-                if parent not in cotangents:
-                    cotangents[parent] = gradient
-                    if gradient is not g and gradient.base is None:
-                        owned.add(parent)
-                elif parent in owned:
-                    cotangents[parent] += gradient
-                else:
-                    cotangents[parent] = xp.asarray(cotangents[parent] + gradient)
-                    owned.add(parent)
-                pending[parent] -= 1
-                if not pending[parent]:
-                    ready.append(parent)
+        graph.backward(root, self._seed(gradient), backend.of(self.data))
 
     def _seed(self, gradient: Array | None) -> Array:
         xp = backend.of(self.data)
@@ -304,49 +258,3 @@ def _mixed(name: str, args: Sequence[Any]) -> TypeError:
         f"'{name}' was given tensors of two backends ({', '.join(kinds)}): "
         "make them on one, with minivae.use(), or move one with Tensor(x.numpy())."
     )
-
-
-def _count_consumers(root: Node) -> dict[Node, int]:
-    """For every node that root depends on, the number of edges that lead to it."""
-    pending = {root: 0}
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        if node.edges is None:
-            raise RuntimeError(
-                f"backward() a second time through '{node.name}' of shape {node.shape}, whose graph is freed: "
-                "compute the forward pass again, or add the losses and call backward() once."
-            )
-        for parent, _ in node.edges:
-            if parent in pending:
-                pending[parent] += 1
-            else:
-                pending[parent] = 1
-                stack.append(parent)
-    return pending
-
-
-def _add_to_leaf(total: Array | None, gradient: Array, owned: bool) -> Array:
-    """The leaf's gradient so far plus this one; its own array, so that a user may change it in place."""
-    if total is None:
-        return gradient if owned else gradient.copy()
-    total += gradient
-    return total
-
-
-def _fit(xp: backend.Backend, gradient: Array, parent: Node, node: Node) -> Array:
-    """A vjp's result in the shape and dtype of the input: the adjoint of broadcasting is a sum."""
-    gradient = xp.asarray(gradient)
-    extra = gradient.ndim - len(parent.shape)
-    if extra > 0:
-        gradient = xp.sum(gradient, axis=tuple(range(extra)))
-    if gradient.ndim == len(parent.shape):
-        stretched = tuple(i for i, n in enumerate(parent.shape) if n == 1 and gradient.shape[i] != 1)
-        if stretched:
-            gradient = xp.sum(gradient, axis=stretched, keepdims=True)
-    if gradient.shape != parent.shape:
-        raise RuntimeError(
-            f"a vjp of '{node.name}' returned a gradient of shape {gradient.shape} "
-            f"for an input of shape {parent.shape}: they must agree."
-        )
-    return xp.asarray(gradient, dtype=parent.dtype)

@@ -54,5 +54,5 @@ class Batches:
     def _gather(self, indices: Array) -> Array:
         images = self.images[indices]
         if images.dtype == np.uint8:  # divided in one pass; x * (1 / 255) would round twice
-            return np.divide(images, np.float32(255), dtype=np.float32)
+            return np.divide(images, 255, dtype=np.float32)
         return images

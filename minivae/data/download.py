@@ -50,8 +50,8 @@ def download(
         else:
             return path
     raise InputError(
-        f"cannot download {description} ({'; '.join(failures)}): put {path.name} into the folder "
-        f"'{path.parent}' or set MINIVAE_DATA to a folder with {path.parent.name}/{path.name} in it."
+        f"cannot download {description} ({'; '.join(failures)}): put {path.name} into "
+        f"'{path.parent}', or set MINIVAE_DATA to a folder with {path.parent.name}/{path.name}."
     )
 
 

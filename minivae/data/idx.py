@@ -65,7 +65,7 @@ def _parse(stream: io.BufferedIOBase) -> Array:
     if not magic:
         raise ValueError("the file is empty")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
-        raise ValueError(f"it begins with the bytes {magic.hex(' ')}, not with 00 00 and a type code")
+        raise ValueError(f"it begins with {magic.hex(' ')}, not with 00 00 and a type code")
     if not 1 <= magic[3] <= _MAX_DIMS:
         raise ValueError(f"it claims {magic[3]} dimensions, expected 1 to {_MAX_DIMS}")
     header = stream.read(4 * magic[3])
@@ -77,11 +77,11 @@ def _parse(stream: io.BufferedIOBase) -> Array:
         raise ValueError(f"it claims the shape {shape}, more than {MAX_BYTES >> 30} GiB")
 
     array = np.empty(shape, dtype)
-    content = array.reshape(-1).view(np.uint8)
-    for start in range(0, content.size, CHUNK):
+    content = array.reshape(-1).view(np.uint8).data
+    for start in range(0, len(content), CHUNK):
         piece = content[start : start + CHUNK]
-        if (got := stream.readinto(piece)) < piece.size:
-            raise ValueError(f"it ends after {start + got} of {content.size} bytes of elements")
+        if (got := stream.readinto(piece)) < len(piece):
+            raise ValueError(f"it ends after {start + got} of {len(content)} bytes of elements")
     if stream.read(1):
-        raise ValueError(f"it goes on after the {content.size} bytes of elements it claims")
+        raise ValueError(f"it goes on after the {len(content)} bytes of elements it claims")
     return array.astype(dtype.newbyteorder("="), copy=False)

@@ -103,8 +103,8 @@ def _load(source: Source) -> Dataset:
     missing = [file for file in FILES if file not in found]
     if own and missing:
         raise InputError(
-            f"'{own}' lacks {', '.join(missing)}: add them, with or without .gz, or move the folder "
-            "out of MINIVAE_DATA to have the data downloaded."
+            f"'{own}' lacks {', '.join(missing)}: add them, with or without .gz, or unset "
+            "MINIVAE_DATA to have the data downloaded."
         )
     for file in missing:
         found[file] = _fetch(source, file, folder / f"{file}.gz")
@@ -144,6 +144,7 @@ def _read(images_path: Path, labels_path: Path) -> Split:
         )
     if labels.max() > 9:
         raise InputError(
-            f"'{labels_path}' has the label {labels.max()}, expected 0 to 9: put the right file there."
+            f"'{labels_path}' has the label {labels.max()}, expected 0 to 9: put the right file "
+            "there."
         )
     return Split(images[:, None], labels.astype(np.int64))

@@ -59,10 +59,9 @@ class VAE(nn.Module):
         mu, logvar = self.posterior(x)
         eps = _noise((k, *mu.shape), rng)
         z = mu + ops.exp(logvar * 0.5) * eps
-        log_q = -0.5 * (logvar + eps * eps + LOG_2PI).sum(axis=-1)
-        log_p = -0.5 * (z * z + LOG_2PI).sum(axis=-1)
-        log_px = -self._nll(z, x)
-        return log_px + log_p - log_q
+        log_q: Tensor = -0.5 * (logvar + eps * eps + LOG_2PI).sum(axis=-1)
+        log_p: Tensor = -0.5 * (z * z + LOG_2PI).sum(axis=-1)
+        return log_p - log_q - self._nll(z, x)
 
     @no_grad()
     def nll_bound(self, x: Any, k: int, rng: Any = None) -> Array:
@@ -71,9 +70,7 @@ class VAE(nn.Module):
         The k samples are drawn a few at a time, so that memory does not grow with k.
         """
         few = max(1, 4096 // len(x))
-        parts = [
-            ops.logsumexp(self.log_weights(x, min(few, k - done), rng), axis=0) for done in range(0, k, few)
-        ]
+        parts = [ops.logsumexp(self.log_weights(x, min(few, k - done), rng), axis=0) for done in range(0, k, few)]
         return (math.log(k) - ops.logsumexp(ops.stack(parts), axis=0)).data
 
     @no_grad()
@@ -105,6 +102,4 @@ def vae(shape: tuple[int, ...], hidden: Sequence[int] = (400,), latent: int = 20
     """The fully connected VAE for images of a shape (C, H, W): 784-400-20 by default for 28x28 grey ones."""
     if latent < 1 or min(hidden, default=1) < 1:
         raise InputError(f"latent {latent} and hidden widths {list(hidden)} must be at least 1.")
-    return VAE(
-        dense_encoder(shape, hidden, 2 * latent), dense_decoder(latent, list(hidden)[::-1], shape), latent
-    )
+    return VAE(dense_encoder(shape, hidden, 2 * latent), dense_decoder(latent, list(hidden)[::-1], shape), latent)

@@ -76,7 +76,7 @@ class Dropout(Module):
             return x
         xp = backend.of(x.data)
         kept = (self.rng or xp.rng).random(x.shape, dtype=xp.float32) >= self.p
-        return x * (kept / (1 - self.p)).astype(x.dtype)
+        return ops.mul(x, (kept / (1 - self.p)).astype(x.dtype))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

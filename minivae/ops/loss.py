@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from minivae.backend import Array
+from minivae.graph import Vjp
 from minivae.ops.reduction import Axis, restore
-from minivae.tensor import Vjp, op
+from minivae.tensor import op
 
 LOG_2PI = math.log(2 * math.pi)
 

@@ -1,0 +1,38 @@
+"""Where files are kept, and how they are written: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """The folder of downloaded and generated data: $MINIVAE_CACHE, else the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("MINIVAE_CACHE") or platformdirs.user_cache_dir("minivae"))
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place at the end, and goes on failure.
+
+    The data are flushed to the disk before the rename, so that a crash at any instant leaves the
+    old file or the new one, whole.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's own mode lets no one else read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,111 @@
+"""Reverse-mode differentiation: the chain rule over a graph of nodes, once, in one pass.
+
+A node stands for a value that was computed. Its edges lead to the nodes of the inputs, each with a vjp
+(vector-Jacobian product): the function that turns the gradient of the loss with respect to the value,
+the cotangent g, into its gradient with respect to that input. Where a value is used several times its
+cotangents add up, so a node must wait for all of its consumers: that is all that backward() organises.
+
+A vjp returns a fresh array, its cotangent g, or a view of g; never an array that someone keeps. So what
+is neither g nor a view belongs to backward(), which may add to it in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from minivae.backend import Array, Backend
+
+Vjp: TypeAlias = Callable[[Array], Array]
+
+
+class Node:
+    """What a gradient needs to know of a value, without the value.
+
+    name: of the op. edges: (node of an input, vjp) pairs; () for a leaf; None once backward() freed them.
+    grad: the gradient that a leaf has received.
+    """
+
+    __slots__ = ("dtype", "edges", "grad", "name", "shape")
+
+    def __init__(self, name: str, value: Array, edges: tuple[tuple[Node, Vjp], ...] | None):
+        self.name = name
+        self.shape: tuple[int, ...] = value.shape
+        self.dtype = value.dtype
+        self.edges = edges
+        self.grad: Array | None = None
+
+
+def backward(root: Node, seed: Array, xp: Backend) -> None:
+    """Add to every leaf's grad its part of the gradient whose cotangent at root is seed.
+
+    Each node is visited once, after all that consumed it, and what it saved is freed on the way.
+    """
+    pending = _count_consumers(root)
+    cotangents = {root: seed}
+    owned: set[Node] = set()  # nodes whose cotangent no one else holds
+    ready = [root]
+    while ready:
+        node = ready.pop()
+        g = cotangents.pop(node)
+        if not node.edges:
+            if node.grad is None:
+                node.grad = g if node in owned else g.copy()
+            else:
+                node.grad += g
+            continue
+        edges, node.edges = node.edges, None
+        for parent, vjp in edges:
+            gradient = vjp(g)
+            if type(gradient) is not xp.ndarray or gradient.shape != parent.shape or gradient.dtype != parent.dtype:
+                gradient = _fit(xp, gradient, parent, node)
+            if parent not in cotangents:
+                cotangents[parent] = gradient
+                if gradient is not g and gradient.base is None:
+                    owned.add(parent)
+            elif parent in owned:
+                cotangents[parent] += gradient
+            else:
+                cotangents[parent] = xp.asarray(cotangents[parent] + gradient)
+                owned.add(parent)
+            pending[parent] -= 1
+            if not pending[parent]:
+                ready.append(parent)
+
+
+def _count_consumers(root: Node) -> dict[Node, int]:
+    """For every node that root depends on, the number of edges that lead to it."""
+    pending = {root: 0}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.edges is None:
+            raise RuntimeError(
+                f"backward() a second time through '{node.name}' of shape {node.shape}, whose graph is freed: "
+                "compute the forward pass again, or add the losses and call backward() once."
+            )
+        for parent, _ in node.edges:
+            if parent in pending:
+                pending[parent] += 1
+            else:
+                pending[parent] = 1
+                stack.append(parent)
+    return pending
+
+
+def _fit(xp: Backend, gradient: Array, parent: Node, node: Node) -> Array:
+    """A vjp's result in the shape and dtype of the input: the adjoint of broadcasting is a sum."""
+    gradient = xp.asarray(gradient)
+    extra = gradient.ndim - len(parent.shape)
+    if extra > 0:
+        gradient = xp.sum(gradient, axis=tuple(range(extra)))
+    if gradient.ndim == len(parent.shape):
+        stretched = tuple(i for i, n in enumerate(parent.shape) if n == 1 and gradient.shape[i] != 1)
+        if stretched:
+            gradient = xp.sum(gradient, axis=stretched, keepdims=True)
+    if gradient.shape != parent.shape:
+        raise RuntimeError(
+            f"a vjp of '{node.name}' returned a gradient of shape {gradient.shape} "
+            f"for an input of shape {parent.shape}: they must agree."
+        )
+    return xp.asarray(gradient, dtype=parent.dtype)

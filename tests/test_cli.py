@@ -1,0 +1,220 @@
+"""The command line as a person meets it: in its own process, by exit code, output and files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+
+def minivae(*args: object, cwd=None, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "minivae", *map(str, args)],
+        capture_output=True, text=True, cwd=cwd, env=os.environ | environment, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A small data set of the user's own: 8x8 images with labels."""
+    path = tmp_path_factory.mktemp("data") / "squares.npz"
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    images = (rng.random((300, 8, 8)) * 40).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[label : label + 4, label : label + 4] = 220
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(images, tmp_path_factory):
+    """A finished run on these images."""
+    out = tmp_path_factory.mktemp("runs") / "squares"
+    done = minivae("train", "vae", "--data", images, "--out", out, "--epochs", 2, "--hidden", 32, "--latent", 3)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # a progress bar is for terminals
+    assert "epoch 2/2  train ELBO -" in done.stdout
+    assert "test ELBO -" in done.stdout
+    return out
+
+
+FIGURES = {"loss.png", "reconstructions.png", "samples.png", "latent.png", "interpolation.png"}
+
+
+def test_train_leaves_weights_metrics_config_and_figures(run):
+    assert {path.name for path in run.iterdir()} == {"model.npz", "metrics.csv", "config.json"} | FIGURES
+
+
+def test_evaluate_prints_the_elbo_and_a_tighter_bound(run):
+    done = minivae("evaluate", run, "--samples", 20)
+    assert done.returncode == 0, done.stderr
+    values = {line[:25].strip(): float(line[25:].split()[0]) for line in done.stdout.splitlines()[1:]}
+    assert values["ELBO"] == pytest.approx(-values["reconstruction"] - values["kl"], abs=0.02)
+    assert values["log p(x) at least"] > values["ELBO"]
+
+
+def test_sample_and_reconstruct_write_the_file_that_is_named(run, tmp_path):
+    for command in ("sample", "reconstruct"):
+        done = minivae(command, run / "model.npz", "--out", tmp_path / f"{command}.png", "--count", 9)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / f"{command}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_seed_draws_the_same_picture(run, tmp_path):
+    for name in ("a", "b"):
+        assert minivae("sample", run, "--out", tmp_path / f"{name}.png", "--seed", 5).returncode == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_info_names_versions_backend_blas_and_gpu():
+    done = minivae("info")
+    assert done.returncode == 0, done.stderr
+    for word in ("minivae", "numpy", "backend", "BLAS", "threads", "GPU"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["sample"], ["reconstruct"], ["info"]])
+def test_help(command):
+    done = minivae(*command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: minivae")
+
+
+def test_an_earlier_run_is_moved_aside(images, tmp_path):
+    args = ("train", "vae", "--data", images, "--epochs", 1, "--hidden", 8, "--latent", 2)
+    assert minivae(*args, cwd=tmp_path).returncode == 0
+    kept = (tmp_path / "runs/vae-squares/model.npz").read_bytes()
+    done = minivae(*args, "--seed", 1, cwd=tmp_path)
+    assert "moved to runs/vae-squares.1" in done.stdout
+    assert (tmp_path / "runs/vae-squares.1/model.npz").read_bytes() == kept
+    assert (tmp_path / "runs/vae-squares/model.npz").read_bytes() != kept
+
+
+def refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    """One sentence on stderr which has these words, exit code 2, nothing else."""
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stdout == ""
+    assert done.stderr.startswith("minivae: ")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["train", "vea"], ["'vea'", "vae"]),
+        (["train", "vae", "--data", "minst"], ["minst", "glyphs"]),
+        (["train", "vae", "--backend", "torch"], ["'torch'", "numpy, cupy"]),
+        (["train", "vae", "--lr", "-0.1"], ["--lr", "-0.1", "above 0"]),
+        (["train", "vae", "--lr", "fast"], ["--lr", "'fast'"]),
+        (["train", "vae", "--batch-size", "0"], ["--batch-size", "at least 1"]),
+        (["train", "vae", "--epochs", "0"], ["--epochs", "at least 1"]),
+        (["train", "vae", "--latent", "0"], ["--latent", "at least 1"]),
+        (["train", "vae", "--optimizer", "lion"], ["'lion'", "adam"]),
+        (["train"], ["model"]),
+        (["fly"], ["'fly'"]),
+        ([], ["COMMAND"]),
+        (["evaluate", "nowhere"], ["nowhere"]),
+        (["train", "vae", "--data", "empty"], ["empty"]),
+        (["train", "vae", "--data", "mixed"], ["a.png", "b.png", "8x8", "9x9"]),
+        (["train", "vae", "--data", "broken"], ["c.png"]),
+        (["train", "vae", "--data", "short.npy"], ["short.npy"]),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(args, words, tmp_path):
+    from PIL import Image
+
+    for name in ("empty", "mixed", "broken"):
+        (tmp_path / name).mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "mixed/a.png")
+    Image.new("L", (9, 9)).save(tmp_path / "mixed/b.png")
+    Image.new("L", (8, 8)).save(tmp_path / "broken/a.png")
+    (tmp_path / "broken/c.png").write_bytes((tmp_path / "broken/a.png").read_bytes()[:40])
+    np.save(tmp_path / "short.npy", np.zeros((10, 8, 8), np.uint8))
+    (tmp_path / "short.npy").write_bytes((tmp_path / "short.npy").read_bytes()[:300])
+    refused(minivae(*args, cwd=tmp_path), *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_cupy_without_cupy_or_gpu_says_what_to_install(tmp_path):
+    if subprocess.run([sys.executable, "-c", "import cupy; cupy.ones(1)"], capture_output=True).returncode == 0:
+        pytest.skip("this machine has CuPy and a GPU")
+    refused(minivae("train", "vae", "--backend", "cupy", cwd=tmp_path), "cupy", "minivae[cuda12]")
+    refused(minivae("info", MINIVAE_BACKEND="cupy"), "cupy")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fault", ["missing", "truncated", "garbage", "labels"])
+def test_a_bad_mnist_file_is_named(fault, tmp_path):
+    """$MINIVAE_DATA has the four files, one of them bad."""
+    import gzip
+    import struct
+
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for split, n in (("train", 20), ("t10k", 10)):
+        images = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28) + bytes(n * 784)
+        labels = struct.pack(">4BI", 0, 0, 8, 1, n - (fault == "labels")) + bytes(n - (fault == "labels"))
+        (folder / f"{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (folder / f"{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    bad = folder / "train-images-idx3-ubyte.gz"
+    if fault == "missing":
+        bad.unlink()
+    if fault == "truncated":
+        bad.write_bytes(bad.read_bytes()[:-20])
+    if fault == "garbage":
+        bad.write_bytes(b"<html>not found</html>")
+    done = minivae(
+        "train", "vae", "--data", "mnist", cwd=tmp_path, MINIVAE_DATA=str(tmp_path), MINIVAE_CACHE=str(tmp_path / "c"),
+        HTTPS_PROXY="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9", no_proxy="",
+    )  # fmt: skip
+    refused(done, "train-images-idx3-ubyte" if fault != "labels" else "labels")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_of_another_model_or_a_corrupt_one(run, tmp_path):
+    weights = dict(np.load(run / "model.npz"))
+    other = {name: array for name, array in weights.items() if name != "header"}
+    header = bytes(weights["header"]).replace(b'"model": "vae"', b'"model": "gan"')
+    np.savez(tmp_path / "other.npz", header=np.frombuffer(header, np.uint8), **other)
+    (tmp_path / "corrupt.npz").write_bytes((run / "model.npz").read_bytes()[:-5000])
+    np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
+    for command in ("evaluate", "sample", "reconstruct"):
+        refused(minivae(command, tmp_path / "other.npz"), "other.npz", "'gan'")
+        refused(minivae(command, tmp_path / "corrupt.npz"), "corrupt.npz")
+        refused(minivae(command, tmp_path / "foreign.npz"), "foreign.npz")
+
+
+def test_data_of_another_shape_than_the_model(run, tmp_path):
+    np.save(tmp_path / "big.npy", np.zeros((10, 9, 9), np.uint8))
+    refused(minivae("evaluate", run, "--data", tmp_path / "big.npy"), "big.npy", "(1, 9, 9)", "(1, 8, 8)")
+
+
+def test_an_output_folder_that_cannot_be_written(images, run, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    args = ("train", "vae", "--data", images, "--out")
+    refused(minivae(*args, tmp_path / "file" / "run"), "cannot be written", "--out")
+    refused(minivae(*args, tmp_path / "file"), "cannot be written", "--out")
+    refused(minivae("sample", run, "--out", tmp_path / "nowhere" / "x.png"), "x.png", "--out")
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint_and_exits_with_130(images, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minivae", "train", "vae", "--data", images, "--epochs", "100000", "--out", "run"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run/metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run/model.npz" in errors
+    assert "Traceback" not in errors
+    assert minivae("evaluate", tmp_path / "run", "--samples", 2).returncode == 0
