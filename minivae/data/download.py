@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import os
+import textwrap
 import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,15 +28,14 @@ def download(
     path: str | os.PathLike[str],
     sha256: str | None,
     description: str,
-    check: Callable[[Path], object] | None = None,
+    check: Callable[[io.BufferedIOBase], object] | None = None,
 ) -> Path:
     """Fetch a file to `path` from the first of `urls` (http or https) that delivers it.
 
     sha256: the sum of the uncompressed content in hex, which holds however a mirror compressed it;
-    None where it is not known. check: called with the path of the fetched file before it is
-    accepted, raises InputError if the format is wrong. Returns the path. The file appears there
-    whole and verified, or not at all. Raises InputError, saying what happened with each mirror,
-    if none delivers.
+    None where it is not known. check: reads the uncompressed content and raises ValueError where
+    its format is wrong. Returns the path, where the file appears whole and verified, or not at all.
+    Raises InputError, saying what happened with each mirror, if none delivers.
     """
     path = Path(path)
     failures = []
@@ -44,9 +45,11 @@ def download(
                 _fetch(url, temporary, description)
                 _verify(temporary, sha256)
                 if check:
-                    check(temporary)
+                    with open_content(temporary) as stream:
+                        check(stream)
         except (OSError, http.client.HTTPException, ValueError, EOFError, zlib.error) as error:
-            failures.append(f"{url}: {error or type(error).__name__}")
+            reason = textwrap.shorten(str(error), 300) or type(error).__name__
+            failures.append(f"{url}: {reason}")
         else:
             return path
     raise InputError(

@@ -112,10 +112,13 @@ def _read(files: list[Path], folder: Path) -> Array:
 
 
 def _header(file: Path) -> tuple[tuple[int, int], bool]:
-    """The (width, height) of an image, and whether it is stored as grey."""
+    """The (width, height) of an image, and whether it is stored as grey levels."""
     from PIL import Image
 
     with reading(file, _MEND), Image.open(file, formats=FORMATS) as image:
+        if image.mode == "P":  # a palette, which GIF has also for grey
+            palette = np.reshape(image.getpalette() or (), (-1, 3))
+            return image.size, bool((palette == palette[:, :1]).all())
         return image.size, image.mode in _GREY
 
 

@@ -41,9 +41,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     path = Path(path)
     try:
         with open_content(path) as stream:
-            return _parse(stream)
-    except MemoryError:
-        reason = "its header claims more elements than fit into memory"
+            return parse_idx(stream)
     except OSError as error:
         reason = error.strerror or f"damaged gzip, {error}"
     except (ValueError, EOFError, zlib.error) as error:
@@ -60,7 +58,11 @@ def open_content(path: Path) -> io.BufferedIOBase:
     return gzip.open(path) if compressed else path.open("rb")
 
 
-def _parse(stream: io.BufferedIOBase) -> Array:
+def parse_idx(stream: io.BufferedIOBase) -> Array:
+    """The array in a stream of uncompressed IDX, which ends with it.
+
+    Raises ValueError with the reason where it is not IDX, besides what the stream itself raises.
+    """
     magic = stream.read(4)
     if not magic:
         raise ValueError("the file is empty")
@@ -76,7 +78,10 @@ def _parse(stream: io.BufferedIOBase) -> Array:
     if math.prod(max(size, 1) for size in shape) * dtype.itemsize > MAX_BYTES:
         raise ValueError(f"it claims the shape {shape}, more than {MAX_BYTES >> 30} GiB")
 
-    array = np.empty(shape, dtype)
+    try:
+        array = np.empty(shape, dtype)
+    except MemoryError:
+        raise ValueError(f"it claims the shape {shape}, more than fits into memory") from None
     content = array.reshape(-1).view(np.uint8).data
     for start in range(0, len(content), CHUNK):
         piece = content[start : start + CHUNK]

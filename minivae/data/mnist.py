@@ -19,7 +19,7 @@ import numpy as np
 
 from minivae.data.cache import cache_dir
 from minivae.data.dataset import Dataset, Split
-from minivae.data.idx import read_idx
+from minivae.data.idx import parse_idx, read_idx
 from minivae.errors import InputError
 
 IMAGES, LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"
@@ -127,7 +127,8 @@ def _fetch(source: Source, file: str, path: Path) -> Path:
     from minivae.data.download import download  # costs 40 ms: only those who download pay
 
     urls = [f"{mirror}{path.name}" for mirror in source.mirrors]
-    return download(urls, path, source.sha256.get(file), f"{source.name} {path.name}", read_idx)
+    description = f"{source.name} {path.name}"
+    return download(urls, path, source.sha256.get(file), description, parse_idx)
 
 
 def _read(images_path: Path, labels_path: Path) -> Split:
