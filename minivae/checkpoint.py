@@ -33,7 +33,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             arrays = {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError) as error:
         raise InputError(
-            f"'{path}' is not a readable checkpoint ({error}): it is damaged or was not written by minivae; train again."
+            f"'{path}' is not a readable checkpoint ({error}): it is damaged or not of minivae; train again."
         ) from None
     try:
         header = json.loads(arrays.pop("header").tobytes())

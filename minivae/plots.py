@@ -38,7 +38,7 @@ def loss_curves(history: list[dict[str, float]], path: Path) -> None:
         for split, colour, marker in (("train", COLOURS[0], "o"), ("test", COLOURS[3], "s")):
             values = [row[f"{split}_{name}"] for row in history]
             axes.plot(epochs, values, color=colour, marker=marker if len(epochs) < 30 else None, ms=4, label=split)
-        axes.set_title(f"loss = −ELBO: test {values[-1]:.2f}" if name == "loss" else f"{name}: test {values[-1]:.2f}")
+        axes.set_title(f"loss = -ELBO: test {values[-1]:.2f}" if name == "loss" else f"{name}: test {values[-1]:.2f}")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -75,10 +75,12 @@ def samples(images: Any, path: Path, title: str = "Samples from the prior: z ~ N
 
 
 def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> None:
-    """Posterior means (N, latent) as points, coloured by class; more than two dimensions by principal components."""
+    """Posterior means (N, latent) as points, coloured by class; labels (N,) or None. More than two dimensions are
+    projected on the plane that sets the classes apart, or without labels on the principal components.
+    """
     figure = _figure(7, 6)
     axes = figure.subplots()
-    points, names = _plane(codes)
+    points, names = _plane(codes, labels)
     kinds = np.zeros(len(points), int) if labels is None else labels
     for kind in np.unique(kinds):
         cloud = points[kinds == kind]
@@ -99,25 +101,33 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
 def interpolations(rows: Any, path: Path) -> None:
     """Rows (R, S, C, H, W): each leads in S equal steps from one test image's reconstruction to another's."""
     r, s = rows.shape[:2]
-    figure = _figure(0.75 * s + 0.6, 0.78 * r + 1.1)
+    figure = _figure(0.75 * s + 0.2, 0.75 * r + 1.0)
     axes = figure.subplots()
     _show(axes, grid(rows.reshape(-1, *rows.shape[2:]), s))
     w = rows.shape[4] + 1
     axes.set_xticks([w * (i + 0.5) for i in range(s)], [f"{i / (s - 1):.1f}" for i in range(s)])
     axes.tick_params(length=0)
     axes.set_yticks([])
-    axes.set_xlabel("t:  z = (1 − t) z₀ + t z₁")
+    axes.set_xlabel("t:  $z = (1 - t) z_0 + t z_1$")
     axes.set_title("Between two test images: the straight line of their codes, decoded")
     _save(figure, path)
 
 
-def _plane(codes: Any) -> tuple[Any, tuple[str, str]]:
+def _plane(codes: Any, labels: Any) -> tuple[Any, tuple[str, str]]:
     """Codes as points of a plane, with the names of its axes."""
     if codes.shape[1] == 2:
         return codes, ("$z_1$", "$z_2$")
     if codes.shape[1] == 1:
-        return np.hstack([codes, np.random.default_rng(0).random(codes.shape)]), ("$z_1$", "spread at random, for sight")
+        return np.hstack([codes, np.random.default_rng(0).random(codes.shape)]), ("$z_1$", "spread at random")
     centred = codes - codes.mean(0)
+    if labels is not None and len(np.unique(labels)) > 2:  # Fisher: whiten within classes, then PCA of their means
+        kinds = np.unique(labels)
+        means = np.array([centred[labels == kind].mean(0) for kind in kinds])
+        within = np.cov((centred - means[np.searchsorted(kinds, labels)]).T)
+        scale, axes = np.linalg.eigh(within)
+        whiten = axes / np.sqrt(np.maximum(scale, 1e-6))
+        _, _, v = np.linalg.svd(means @ whiten, full_matrices=False)
+        return centred @ whiten @ v[:2].T, ("linear discriminant 1", "linear discriminant 2")
     _, s, v = np.linalg.svd(centred, full_matrices=False)
     share = s**2 / max(np.sum(s**2), np.finfo(np.float32).tiny)
     names = tuple(f"principal component {i + 1} ({share[i]:.0%} of the variance)" for i in range(2))

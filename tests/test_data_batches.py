@@ -32,9 +32,7 @@ def numbers(batches: Batches, epoch: int, start: int = 0) -> list[list[int]]:
     shuffle=st.booleans(),
     data=st.data(),
 )
-def test_epoch(
-    count: int, size: int, seed: int, epoch: int, shuffle: bool, data: st.DataObject
-) -> None:
+def test_epoch(count: int, size: int, seed: int, epoch: int, shuffle: bool, data: st.DataObject) -> None:
     """Every image once; len() batches, all but the last full; a later start skips the first."""
     batches = Batches(numbered(count), size, seed, shuffle)
     found = numbers(batches, epoch)

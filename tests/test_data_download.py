@@ -117,8 +117,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["right", "stronger", "raw", "unsized", "moved"])
 def test_delivered(base: str, tmp_path: Path, name: str) -> None:
     """The sum is of the uncompressed content: however a mirror compressed it."""
-    path = tmp_path / "cache" / "mnist" / "file.gz"
-    path.parent.mkdir(parents=True)
+    path = tmp_path / "cache" / "mnist" / "file.gz"  # in folders that are not there yet
     assert download([base + name, base + "never"], path, SHA256, "test") == path
     assert path.read_bytes() == Mirrors.bodies.get(name, GZ)
     assert [entry.name for entry in path.parent.iterdir()] == ["file.gz"]
@@ -148,9 +147,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_next_mirror_is_asked(
-    base: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_next_mirror_is_asked(base: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 50_000)
     path = download([base + name, base + "right"], tmp_path / "file.gz", SHA256, "test")
     assert Mirrors.asked[0] == name and Mirrors.asked[-1] == "right"
@@ -162,7 +159,6 @@ def test_all_fail(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """One sentence with what happened at each mirror, and nothing is left behind."""
     monkeypatch.setattr(module, "MAX_BYTES", 50_000)
     path = tmp_path / "mnist" / "file.gz"
-    path.parent.mkdir()
     with pytest.raises(InputError) as caught:
         download([base + name for name in FAILURES], path, SHA256, "the digits")
     message = str(caught.value)
@@ -171,9 +167,7 @@ def test_all_fail(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for part, (name, reason) in zip(parts, FAILURES.items(), strict=True):
         assert part.startswith(f"{name}: ") and reason in part
         assert len(part.split(";")[0]) > len(name) + 5  # never without a reason
-    assert message.endswith(
-        f"put file.gz into '{path.parent}', or set MINIVAE_DATA to a folder with mnist/file.gz."
-    )
+    assert message.endswith(f"put file.gz into '{path.parent}', or set MINIVAE_DATA to a folder with mnist/file.gz.")
     assert list(path.parent.iterdir()) == []
 
 
@@ -210,6 +204,21 @@ def test_existing_file_survives_failure(base: str, tmp_path: Path) -> None:
         download([base + "truncated"], tmp_path / "file", SHA256, "test")
     assert (tmp_path / "file").read_bytes() == b"before"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_error_without_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(url: str, path: Path, description: str) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(module, "_fetch", fail)
+    with pytest.raises(InputError, match="http://a: ConnectionResetError"):
+        download(["http://a"], tmp_path / "file", SHA256, "test")
+
+
+def test_no_folder(base: str, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_bytes(b"a file in the way")
+    with pytest.raises(InputError, match=r"cannot make the folder .*: set MINIVAE_CACHE"):
+        download([base + "right"], tmp_path / "cache" / "mnist" / "file.gz", SHA256, "test")
 
 
 def test_interrupted(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,7 @@ def test_round_trip(folder: Path, array: npt.NDArray[np.generic], compressed: bo
 
 
 @given(array=arrays, compressed=st.booleans(), data=st.data())
-def test_truncated(
-    folder: Path, array: npt.NDArray[np.generic], compressed: bool, data: st.DataObject
-) -> None:
+def test_truncated(folder: Path, array: npt.NDArray[np.generic], compressed: bool, data: st.DataObject) -> None:
     whole = gzip.compress(encode(array)) if compressed else encode(array)
     path = folder / "short"
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
@@ -61,9 +59,7 @@ def test_truncated(
 
 
 @given(array=arrays, compressed=st.booleans(), data=st.data())
-def test_flipped_byte(
-    folder: Path, array: npt.NDArray[np.generic], compressed: bool, data: st.DataObject
-) -> None:
+def test_flipped_byte(folder: Path, array: npt.NDArray[np.generic], compressed: bool, data: st.DataObject) -> None:
     """One changed byte is an InputError, or, where nothing can notice, an array of the same size.
 
     Gzip has a checksum of the content, so that there the array must be the right one.
@@ -99,6 +95,7 @@ def test_noise(folder: Path, content: bytes) -> None:
     [
         (b"", "the file is empty"),
         (b"\x89PNG\r\n", "it begins with 89 50 4e 47"),
+        (b"\0\1\x08\1\0\0\0\1x", "it begins with 00 01 08 01"),
         (b"\0\0\x08", "it begins with 00 00 08"),
         (b"\0\0\x0a\x01\0\0\0\1x", "it begins with 00 00 0a 01"),
         (b"\0\0\x08\0x", "it claims 0 dimensions"),

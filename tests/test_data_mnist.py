@@ -71,9 +71,7 @@ def check(dataset: Dataset) -> None:
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("place", ["own", "cache"])
 @pytest.mark.parametrize(("name", "load"), [("mnist", mnist), ("fashion-mnist", fashion_mnist)])
-def test_found(
-    own: Path, compressed: bool, place: str, name: str, load: Callable[[], Dataset]
-) -> None:
+def test_found(own: Path, compressed: bool, place: str, name: str, load: Callable[[], Dataset]) -> None:
     fill(own.parent / place / name, compressed)
     dataset = load()
     check(dataset)
@@ -179,6 +177,7 @@ def test_no_network(own: Path) -> None:
         (FILES[2], encode(IMAGES["t10k"][:0]), r"of shape \(0, 28, 28\)"),
         (FILES[1], encode(LABELS["train"][:11]), r"\(11,\), expected one .* of the 12 images"),
         (FILES[1], encode(IMAGES["train"]), "expected one uint8 for each of the 12 images"),
+        (FILES[1], encode(LABELS["train"], 12, ">i4"), r"holds int32 of shape \(12,\)"),
         (FILES[3], encode(LABELS["t10k"] + 6), "has the label 10, expected 0 to 9"),
     ],
 )

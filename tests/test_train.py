@@ -43,8 +43,8 @@ def test_it_learns_what_can_be_learnt(tmp_path):
     run.run(tmp_path)
     first, last = run.history[0], run.history[-1]
     assert first["train_loss"] > 8  # 16 log 2 = 11.1 for the untrained model
-    # no model can be under log 8 = 2.08; measured 2.9, against 6.4 for the best independent pixels
-    assert 2.08 < last["test_loss"] < 3.6
+    # no model can be under log 8 = 2.08, and independent pixels cost 9.0; measured 3.40 to 3.49 with seeds 0 to 2
+    assert 2.08 < last["test_loss"] < 3.7
     assert last["test_loss"] == pytest.approx(last["test_reconstruction"] + last["test_kl"], abs=1e-4)
     assert last["step"] == 60 * 16
 

@@ -81,14 +81,11 @@ def as_images(array: Array, path: Path) -> Array:
         return images * np.uint8(255)
     if images.dtype == np.uint8:
         if images.max() == 1:
-            raise InputError(
-                f"'{path}' has only 0 and 1 as uint8, where white is 255: save the images as bool."
-            )
+            raise InputError(f"'{path}' has only 0 and 1 as uint8, where white is 255: save the images as bool.")
         return np.ascontiguousarray(images)
     if images.dtype.kind != "f":
         raise InputError(
-            f"'{path}' has images of dtype {images.dtype}, expected uint8, or float from 0 to 1: "
-            "convert them."
+            f"'{path}' has images of dtype {images.dtype}, expected uint8, or float from 0 to 1: convert them."
         )
     low, high = images.min(), images.max()  # NaN if there is any
     if not (low >= 0 and high <= 1):
@@ -106,9 +103,7 @@ def split_off_test(images: Array, labels: Array | None, path: Path) -> tuple[Spl
     """
     count = len(images)
     if count < 2:
-        raise InputError(
-            f"'{path}' has one image, expected at least 2 (one is for testing): add some."
-        )
+        raise InputError(f"'{path}' has one image, expected at least 2 (one is for testing): add some.")
     order = np.random.default_rng(0).permutation(count)
     tested = max(1, count // 10)
     train, test = (
@@ -182,7 +177,6 @@ def _with_classes(name: str, train: Split, test: Split) -> Dataset:
         return Dataset(name, train, test)
     values = np.unique(np.concatenate(given))
     train, test = (
-        Split(s.images, None if s.labels is None else np.searchsorted(values, s.labels))
-        for s in (train, test)
+        Split(s.images, None if s.labels is None else np.searchsorted(values, s.labels)) for s in (train, test)
     )
     return Dataset(name, train, test, tuple(str(value) for value in values))

@@ -15,9 +15,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minivae.data.cache import atomic_write
 from minivae.data.idx import CHUNK, open_content
 from minivae.errors import InputError
+from minivae.files import atomic_write
 
 TIMEOUT = 20.0  # seconds without a byte
 MAX_BYTES = 256 << 20  # of what is sent and of what it expands to: five times the largest file
@@ -38,6 +38,13 @@ def download(
     Raises InputError, saying what happened with each mirror, if none delivers.
     """
     path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder '{path.parent}' for {description} ({error.strerror}): set "
+            "MINIVAE_CACHE to a folder that can be written."
+        ) from None
     failures = []
     for url in urls:
         try:
@@ -65,9 +72,7 @@ def _fetch(url: str, path: Path, description: str) -> None:
     with _opener().open(url, timeout=TIMEOUT) as response, path.open("wb") as file:
         length = response.headers["Content-Length"]
         total = int(length) if length else None
-        with tqdm(
-            total=total, desc=description, unit="B", unit_scale=True, leave=False, disable=None
-        ) as bar:
+        with tqdm(total=total, desc=description, unit="B", unit_scale=True, leave=False, disable=None) as bar:
             while chunk := response.read1(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))

@@ -15,9 +15,7 @@ from minivae.errors import InputError
 
 # Pillow reads more formats, but some of them start other programs (EPS: Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm")
-)
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm"))
 _GREY = ("1", "L", "LA", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's names
 _MEND = "replace it by an undamaged copy, or take it away"
 
@@ -39,14 +37,10 @@ def from_path(path: str | os.PathLike[str]) -> Dataset:
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
-        raise InputError(
-            f"'{path}' does not exist: give a folder of images, an .npy or an .npz file."
-        )
+        raise InputError(f"'{path}' does not exist: give a folder of images, an .npy or an .npz file.")
     readers = {".npy": from_npy, ".npz": from_npz}
     if path.suffix.lower() not in readers:
-        raise InputError(
-            f"'{path}' is none of a folder of images, an .npy or an .npz file: give one of these."
-        )
+        raise InputError(f"'{path}' is none of a folder of images, an .npy or an .npz file: give one of these.")
     return readers[path.suffix.lower()](path)
 
 
@@ -56,8 +50,7 @@ def _from_folder(folder: Path) -> Dataset:
     classes = {name: group for name, group in groups.items() if group}
     if files and classes:
         raise InputError(
-            f"'{folder}' has images beside subfolders of images: put all into subfolders, one for "
-            "each class, or none."
+            f"'{folder}' has images beside subfolders of images: put all into subfolders, one for each class, or none."
         )
     labels = None
     if classes:

@@ -1,166 +1,240 @@
-"""glyphs: images of the ten digits, drawn here from the fonts that come with matplotlib.
+"""Glyphs: printed digits, 28x28 grey, drawn from the fonts that come with matplotlib.
 
-28x28, grey, white on black like MNIST, but clean and with every generating factor known. Each character of
-each font is drawn once, large, and turned into a signed distance field: d(p) is the distance of the point p
-to the outline, positive inside. An image samples the field through a random affine map, and a soft step of d
-makes the ink: moving the step changes the weight of the stroke, its width is the blur.
+Each image is one character of one font, distorted at random. The outline of a character becomes,
+once for each font, a signed distance field: how far inside the ink a point lies. To draw an image,
+the field is sampled through an affine map, and the distance becomes ink by a soft step. Thus stroke
+weight is where the step begins, blur is how wide it is, and edges are smooth at any size.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minivae.data.cache import atomic_write, cache_dir
 from minivae.data.dataset import Array, Dataset, Split
 from minivae.errors import InputError
-from minivae.files import atomic_write, cache_dir
 
-VERSION = 1  # of the pictures: part of the cache's file name
-SIZE = 28  # pixels of an image's side
-FIELD = 64  # pixels of a field's side
-UNIT = 2  # pixels of the field to one of the image; a digit is about 20 of those high, as in MNIST
-CHUNK = 2000
+# Upright and true italic faces. Oblique ones would only repeat an upright face under another shear.
 FONTS = (
-    "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold",
-    "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic",
-    "STIXGeneralBolIta", "cmr10", "cmb10", "cmss10", "cmtt10",
-)  # fmt: skip
-# The range of each factor, drawn uniformly; lengths in pixels of the image.
-FACTORS = {
-    "rotation": (-15.0, 15.0),  # degrees, counter-clockwise
-    "shear": (-0.25, 0.25),  # x moves by shear times the height
-    "scale_x": (0.75, 1.15),
-    "scale_y": (0.85, 1.10),
-    "shift_x": (-2.0, 2.0),
-    "shift_y": (-2.0, 2.0),
-    "weight": (-0.25, 0.75),  # the outline moves out by so much
-    "blur": (0.6, 1.1),  # half of the width of the edge
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Bold",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "STIXGeneral",
+    "STIXGeneralBol",
+    "STIXGeneralItalic",
+    "STIXGeneralBolIta",
+    "cmr10",
+    "cmb10",
+    "cmti10",
+    "cmmi10",
+    "cmss10",
+    "cmtt10",
+)
+
+# The factors besides the font, each uniform between its limits and independent of the others.
+RANGES = {
+    "rotation": (-15.0, 15.0),  # degrees, clockwise
+    "shear": (-0.3, 0.3),  # pixels to the right for each pixel up, before the rotation
+    "scale_x": (0.8, 1.1),  # of the width; at 1, a character's box fits a circle of RADIUS
+    "scale_y": (0.8, 1.1),  # of the height
+    "shift_x": (-1.5, 1.5),  # pixels to the right
+    "shift_y": (-1.5, 1.5),  # pixels down
+    "weight": (-0.2, 0.5),  # pixels by which the ink grows on each side of a stroke
+    "blur": (1.0, 2.0),  # pixels over which an edge goes from white to black
 }
+
+SIZE = 28  # pixels, the side of an image
+RADIUS = 11.0  # pixels
+GRID = 64  # samples, the side of a distance field
+EXTENT = 1.2  # the field covers [-EXTENT, EXTENT] squared, in units of RADIUS
+CHUNK = 512  # images drawn at once: few enough for the processor's cache
+VERSION = 1  # of the content; a new one leaves old cache files alone
 
 
 def glyphs(train: int = 60_000, test: int = 10_000, seed: int = 0) -> Dataset:
-    """The digits 0 to 9: images (N, 1, 28, 28) uint8, labels, and the factors of FACTORS and "font" (index in FONTS).
+    """Digits in 16 fonts, (N, 1, 28, 28) uint8, white on black, with labels and factors.
 
-    The same arguments give the same bytes, and the test images do not depend on how many train images there are.
-    Kept in the cache folder, generated where it is missing there. Raises InputError unless both sizes are positive.
+    The factors are `font`, (N,) int64, an index into FONTS, and those of RANGES, (N,) float32.
+    The two splits are independent draws from one distribution, and neither depends on the size of
+    the other. The same seed gives the same data. They are drawn once and then kept in the cache
+    folder, where that can be written. Raises InputError if train or test < 1 or seed < 0.
     """
-    if min(train, test) < 1:
-        raise InputError(f"glyphs needs at least one training and one test image, not {train} and {test}.")
-    digits = "0123456789"
-    path = cache_dir() / f"glyphs-v{VERSION}-{train}-{test}-{seed}.npz"
-    splits = _cached(path, (train, test))
-    if splits is None:
-        seeds = np.random.SeedSequence(seed).spawn(2)
-        splits = [render(digits, n, np.random.default_rng(s)) for n, s in zip((train, test), seeds, strict=True)]
-        _keep(path, splits)
-    return Dataset("glyphs", splits[0], splits[1], tuple(digits))
+    for name, value, low in (("train", train, 1), ("test", test, 1), ("seed", seed, 0)):
+        if not isinstance(value, int | np.integer) or value < low:
+            raise InputError(f"glyphs has {name} = {value!r}: give a whole number of at least {low}.")
+    return _cached("glyphs", "0123456789", {"train": train, "test": test}, seed)
 
 
-def render(characters: str, n: int, rng: np.random.Generator) -> Split:
-    """n images of characters drawn at random, with labels (index in characters) and factors."""
+def _cached(name: str, characters: str, sizes: dict[str, int], seed: int) -> Dataset:
+    """The data set from the cache; what is missing or damaged there is drawn anew."""
+    path = cache_dir() / f"{name}-v{VERSION}-{sizes['train']}-{sizes['test']}-{seed}.npz"
+    arrays = _read(path, sizes)
+    if arrays is None:
+        arrays = _draw(characters, sizes, seed)
+        with suppress(OSError):  # a cache that cannot be written only costs the time to draw
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as temporary:
+                np.savez(temporary, **arrays)
+    splits = [
+        Split(
+            arrays[f"{split}_images"],
+            arrays[f"{split}_labels"],
+            {factor: arrays[f"{split}_{factor}"] for factor in ("font", *RANGES)},
+        )
+        for split in sizes
+    ]
+    return Dataset(name, splits[0], splits[1], tuple(characters))
+
+
+def _draw(characters: str, sizes: dict[str, int], seed: int) -> dict[str, Array]:
+    """Both splits as arrays by name: train_images, train_labels, train_font, ..."""
     from tqdm import tqdm
 
-    fields = _fields(characters)
-    labels = rng.integers(0, len(characters), n)
-    factors: dict[str, Array] = {"font": rng.integers(0, len(FONTS), n)}
-    factors |= {name: rng.uniform(low, high, n).astype(np.float32) for name, (low, high) in FACTORS.items()}
-    images = np.empty((n, 1, SIZE, SIZE), np.uint8)
-    with tqdm(total=n, desc="drawing glyphs", unit="image", leave=False, delay=1, disable=None) as bar:
-        for start in range(0, n, CHUNK):
-            part = slice(start, start + CHUNK)
-            which = factors["font"][part] * len(characters) + labels[part]
-            images[part, 0] = _draw(fields, which, {name: f[part] for name, f in factors.items()})
-            bar.update(len(which))
-    return Split(images, labels, factors)
+    fields = distance_fields(characters)
+    arrays: dict[str, Array] = {}
+    sequences = np.random.SeedSequence(seed).spawn(len(sizes))
+    with tqdm(
+        total=sum(sizes.values()), desc="drawing glyphs", unit="image", delay=1, leave=False, disable=None
+    ) as bar:
+        for (split, count), sequence in zip(sizes.items(), sequences, strict=True):
+            rng = np.random.default_rng(sequence)
+            labels = rng.integers(len(characters), size=count)
+            factors = {"font": rng.integers(len(FONTS), size=count)}
+            for factor, limits in RANGES.items():
+                factors[factor] = rng.uniform(*limits, size=count).astype(np.float32)
+            images = np.empty((count, 1, SIZE, SIZE), np.uint8)
+            for start in range(0, count, CHUNK):
+                part = slice(start, start + CHUNK)
+                drawn = render(fields, labels[part], {k: v[part] for k, v in factors.items()})
+                images[part, 0] = drawn
+                bar.update(len(drawn))
+            for key, array in {"images": images, "labels": labels, **factors}.items():
+                arrays[f"{split}_{key}"] = array
+    return arrays
 
 
-def _fields(characters: str) -> Array:
-    """The signed distance field of each character in each font, (fonts * characters, FIELD, FIELD), in image pixels."""
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
-    from scipy.ndimage import distance_transform_edt
-
-    fields = []
-    fine = 4  # the outline is drawn so much finer than the field is kept
-    for name in FONTS:
-        font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf"), 100)
-        boxes = [font.getbbox(character) for character in characters]
-        height = np.median([bottom - top for _, top, _, bottom in boxes])
-        font = font.font_variant(size=round(100 * 20 * UNIT * fine / height))
-        for character in characters:
-            left, top, right, bottom = font.getbbox(character)
-            side = FIELD * fine
-            image = Image.new("L", (side, side))
-            at = ((side - left - right) / 2, (side - top - bottom) / 2)
-            ImageDraw.Draw(image).text(at, character, fill=255, font=font)
-            ink = np.asarray(image) > 127
-            distance = distance_transform_edt(ink) - distance_transform_edt(~ink)
-            fields.append(distance.reshape(FIELD, fine, FIELD, fine).mean((1, 3)) / (fine * UNIT))
-    return np.array(fields, np.float32)
-
-
-def _draw(fields: Array, which: Array, factors: dict[str, Array]) -> Array:
-    """Images (n, SIZE, SIZE) uint8 of the fields `which`, each through its own affine map."""
-    f = {name: values[:, None] for name, values in factors.items()}
-    v, u = np.divmod(np.arange(SIZE * SIZE, dtype=np.float32), SIZE)
-    centre = np.float32((SIZE - 1) / 2)
-    u, v = u - centre - f["shift_x"], v - centre - f["shift_y"]
-    angle = np.deg2rad(f["rotation"])
-    c, s = np.cos(angle), np.sin(angle)
-    x = c * u - s * v  # the map of the image to the field: rotate back, unshear, unscale
-    y = s * u + c * v
-    x += f["shear"] * y
-    x /= f["scale_x"]
-    y /= f["scale_y"]
-    d = _sample(fields, which, x * UNIT, y * UNIT) * np.sqrt(f["scale_x"] * f["scale_y"])
-    ink = np.clip(0.5 + (d + f["weight"]) / (2 * f["blur"]), 0, 1)
-    ink = ink * ink * (3 - 2 * ink)
-    return np.rint(255 * ink).astype(np.uint8).reshape(-1, SIZE, SIZE)
-
-
-def _sample(fields: Array, which: Array, x: Array, y: Array) -> Array:
-    """The fields at points measured from their centre, by bilinear interpolation."""
-    centre = np.float32((FIELD - 1) / 2)
-    x = np.clip(x + centre, 0, FIELD - 1.001)
-    y = np.clip(y + centre, 0, FIELD - 1.001)
-    i, j = y.astype(np.int32), x.astype(np.int32)
-    b, a = y - i, x - j
-    at = which[:, None].astype(np.int32) * (FIELD * FIELD) + i * FIELD + j
-    flat = fields.reshape(-1)
-    upper = flat[at] * (1 - a) + flat[at + 1] * a
-    lower = flat[at + FIELD] * (1 - a) + flat[at + FIELD + 1] * a
-    result: Array = upper * (1 - b) + lower * b
-    return result
-
-
-def _cached(path: Path, sizes: tuple[int, int]) -> list[Split] | None:
-    """The two splits of a cache file; None where it is missing or not what it should be."""
+def _read(path: Path, sizes: dict[str, int]) -> dict[str, Array] | None:
+    """The arrays of a cache file; None if it is not there, or is not what `_draw` makes."""
+    kinds: dict[str, tuple[tuple[int, ...], Any]] = {
+        "images": ((1, SIZE, SIZE), np.uint8),
+        "labels": ((), np.int64),
+        "font": ((), np.int64),
+        **{factor: ((), np.float32) for factor in RANGES},
+    }
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, Any] = dict(file)
-        splits = []
-        for name, n in zip(("train", "test"), sizes, strict=True):
-            factors = {factor: arrays[f"{name}.{factor}"] for factor in ("font", *FACTORS)}
-            split = Split(arrays[f"{name}.images"], arrays[f"{name}.labels"], factors)
-            if split.images.shape != (n, 1, SIZE, SIZE) or split.images.dtype != np.uint8:
-                return None
-            splits.append(split)
-        return splits
-    except Exception:  # whatever is wrong with a cache, it can be made again
+            arrays = {f"{split}_{key}": file[f"{split}_{key}"] for split in sizes for key in kinds}
+    except Exception:  # zipfile and NumPy raise a dozen kinds for a damaged file
         return None
+    for split, count in sizes.items():
+        for key, (shape, dtype) in kinds.items():
+            array = arrays[f"{split}_{key}"]
+            if array.shape != (count, *shape) or array.dtype != dtype:
+                return None
+    return arrays
 
 
-def _keep(path: Path, splits: list[Split]) -> None:
-    """Write the cache, if its folder can be written."""
-    arrays: dict[str, Any] = {}
-    for name, split in zip(("train", "test"), splits, strict=True):
-        parts = {"images": split.images, "labels": split.labels, **split.factors}
-        arrays |= {f"{name}.{key}": value for key, value in parts.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-    except OSError:
-        pass
+def distance_fields(characters: str) -> Array:
+    """The signed distance field of each character in each font, positive inside the ink.
+
+    Returns float32 of shape (len(characters), len(FONTS), GRID, GRID), rows from top to bottom,
+    in units of the half diagonal of the character's box, whose middle is the middle of the field.
+    """
+    import matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    fields = np.empty((len(characters), len(FONTS), GRID, GRID), np.float32)
+    for i, name in enumerate(FONTS):
+        font = FT2Font(str(folder / f"{name}.ttf"))
+        for j, character in enumerate(characters):
+            fields[j, i] = _distance_field(*_outline(font, character))
+    return fields
+
+
+def _outline(font: Any, character: str) -> tuple[Array, Array]:
+    """The outline as directed segments, their starts and ends (K, 2), scaled as in a field."""
+    from matplotlib.path import Path as Outline
+
+    font.set_size(640, 72)  # large, so that hinting to whole pixels moves nothing
+    font.load_char(ord(character))
+    vertices, codes = font.get_path()
+    contours = Outline(np.multiply(vertices, (0.1, -0.1)), codes).to_polygons()
+    points = np.concatenate(contours)
+    low, high = points.min(axis=0), points.max(axis=0)
+    starts = np.concatenate([contour[:-1] for contour in contours])
+    ends = np.concatenate([contour[1:] for contour in contours])
+    proper = (starts != ends).any(axis=1)
+    middle, unit = (low + high) / 2, np.hypot(*(high - low)) / 2
+    return (starts[proper] - middle) / unit, (ends[proper] - middle) / unit
+
+
+def _distance_field(starts: Array, ends: Array) -> Array:
+    """The distance from each point of the grid to the nearest segment, signed by winding number."""
+    axis = np.linspace(-EXTENT, EXTENT, GRID)
+    x, y = axis[None, :, None], axis[:, None, None]  # points along rows and columns, segments last
+    dx, dy = (ends - starts).T
+    px, py = x - starts[:, 0], y - starts[:, 1]
+    along = np.clip((px * dx + py * dy) / (dx**2 + dy**2), 0, 1)  # the nearest point of a segment
+    distance = np.sqrt(((px - along * dx) ** 2 + (py - along * dy) ** 2).min(axis=2))
+    # A ray to the left meets segments going up and down; inside the ink they do not cancel.
+    crossed = (starts[:, 1] > y) != (ends[:, 1] > y)
+    left = (px * dy - py * dx) * np.sign(dy) > 0
+    winding = (crossed * left * np.sign(dy)).sum(axis=2)
+    signed: Array = np.where(winding != 0, distance, -distance)
+    return signed
+
+
+def render(fields: Array, labels: Array, factors: dict[str, Array]) -> Array:
+    """Draw images from distance fields, uint8 (N, 28, 28); labels and each factor are (N,).
+
+    A point q of the field, in pixels, goes to p = R(rotation) [[sx, -shear sy], [0, sy]] q + shift.
+    Here each pixel p finds its q, the field there is interpolated, and distances are scaled by the
+    square root of the map's determinant.
+    """
+    rotation, shear, sx, sy, shift_x, shift_y, weight, blur = (
+        np.asarray(factors[name], np.float64) for name in RANGES
+    )
+    cos, sin = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
+    step = 2 * EXTENT * RADIUS / (GRID - 1)  # pixels between samples of the field
+    column = _sample_positions((cos - shear * sin) / sx, (sin + shear * cos) / sx, shift_x, shift_y, step)
+    row = _sample_positions(-sin / sy, cos / sy, shift_x, shift_y, step)
+    base = (labels * fields.shape[1] + factors["font"]) * GRID**2
+    distance = _interpolate(fields, base, row, column)
+    distance *= _per_image(np.sqrt(sx * sy) * RADIUS)
+    ink = (distance + _per_image(weight)) * _per_image(1 / blur) + np.float32(0.5)
+    return (np.clip(ink, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+
+
+def _sample_positions(a: Array, b: Array, shift_x: Array, shift_y: Array, step: float) -> Array:
+    """Where each pixel of each image falls on one axis of a field, (N, 28, 28): a x + b y."""
+    axis = np.arange(SIZE) - (SIZE - 1) / 2
+    along_x = a[:, None] * (axis - shift_x[:, None]) / step
+    along_y = b[:, None] * (axis - shift_y[:, None]) / step + (GRID - 1) / 2
+    position = along_x.astype(np.float32)[:, None, :] + along_y.astype(np.float32)[:, :, None]
+    return np.clip(position, 0, GRID - 1.001, out=position)
+
+
+def _interpolate(fields: Array, base: Array, row: Array, column: Array) -> Array:
+    """Bilinear interpolation of the field that begins at `base`, at fractional rows and columns."""
+    i, j = row.astype(np.int32), column.astype(np.int32)
+    down, right = row - i, column - j
+    corner = base.astype(np.int32)[:, None, None] + i * GRID + j
+    flat = fields.reshape(-1)
+    upper_left, upper_right = flat.take(corner), flat.take(corner + 1)
+    lower_left, lower_right = flat.take(corner + GRID), flat.take(corner + GRID + 1)
+    upper = upper_left + right * (upper_right - upper_left)
+    lower = lower_left + right * (lower_right - lower_left)
+    value: Array = upper + down * (lower - upper)
+    return value
+
+
+def _per_image(value: Array) -> Array:
+    return value.astype(np.float32)[:, None, None]

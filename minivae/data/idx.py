@@ -46,9 +46,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         reason = error.strerror or f"damaged gzip, {error}"
     except (ValueError, EOFError, zlib.error) as error:
         reason = str(error)
-    raise InputError(
-        f"cannot read '{path}' as IDX ({reason}): put a complete IDX file, .gz or raw, there."
-    )
+    raise InputError(f"cannot read '{path}' as IDX ({reason}): put a complete IDX file, .gz or raw, there.")
 
 
 def open_content(path: Path) -> io.BufferedIOBase:

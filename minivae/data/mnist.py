@@ -1,12 +1,13 @@
 """MNIST and Fashion-MNIST: 28x28 grey images in ten classes, in four IDX files each.
 
 The files are looked for in `$MINIVAE_DATA/<name>/` where that folder exists, else in
-`<cache>/<name>/`; what the cache lacks is downloaded into it. `<name>` is `mnist` or
-`fashion-mnist`; the files have their well-known names, with `.gz` or without. They do not count in
-`$MINIVAE_DATA` itself, because both data sets use the same file names.
+`<cache>/<name>/` (see `minivae.files.cache_dir`); what the cache lacks is downloaded into it.
+`<name>` is `mnist` or `fashion-mnist`; the files have their well-known names, with `.gz` or
+without. They do not count in `$MINIVAE_DATA` itself: both data sets use the same file names.
 
-A download must have the known SHA-256. A local file must only be well formed (IDX, 28x28 uint8, as
-many labels as images, labels 0..9), so that a variant of your own can stand in its place.
+A download must have the known SHA-256, where one is known. A local file must only be well formed
+(IDX, 28x28 uint8, as many labels as images, labels 0..9), so that a variant of your own can stand
+in its place.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae.data.cache import cache_dir
 from minivae.data.dataset import Dataset, Split
 from minivae.data.idx import parse_idx, read_idx
 from minivae.errors import InputError
+from minivae.files import cache_dir
 
 IMAGES, LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"
 FILES = tuple(name.format(part) for part in ("train", "t10k") for name in (IMAGES, LABELS))
@@ -144,8 +145,5 @@ def _read(images_path: Path, labels_path: Path) -> Split:
             f"each of the {len(images)} images in '{images_path}': put files that belong together."
         )
     if labels.max() > 9:
-        raise InputError(
-            f"'{labels_path}' has the label {labels.max()}, expected 0 to 9: put the right file "
-            "there."
-        )
+        raise InputError(f"'{labels_path}' has the label {labels.max()}, expected 0 to 9: put the right file there.")
     return Split(images[:, None], labels.astype(np.int64))
