@@ -3,11 +3,11 @@
 from minivae import backend, models, nn, ops, optim
 from minivae.backend import manual_seed, use
 from minivae.errors import InputError
-from minivae.gradcheck import gradcheck
+from minivae.gradcheck import from_vjp, gradcheck
 from minivae.tensor import Tensor, no_grad, op
 
 __version__ = "0.1.0"
 __all__ = [
-    "InputError", "Tensor", "backend", "gradcheck", "manual_seed", "models", "nn", "no_grad", "op", "ops", "optim",
+    "InputError", "Tensor", "backend", "from_vjp", "gradcheck", "manual_seed", "models", "nn", "no_grad", "op", "ops", "optim",
     "use",
 ]  # fmt: skip
