@@ -1,93 +1,20 @@
 """gradcheck: is the gradient of a function right? Its vjp against finite differences, in float64.
 
 It points at any function of tensors, and through `from_vjp` at any pair of plain functions, forward and
-vjp, which need not know minivae. What it finds it names: see `Finding`.
+vjp, which need not know minivae. What it finds it names: see findings.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from minivae import backend
+from minivae.differences import Derivative, derivative
+from minivae.findings import Finding, GradientError, Report
 from minivae.tensor import Tensor, no_grad, op
-
-NOTES = ("kink", "constant")  # what is no fault of the gradient
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that gradcheck found, with the sentence that says it.
-
-    kind: "wrong" (the gradient differs from the finite difference), "shape", "dtype", "missing" (None where one
-    is due), "nondeterministic", "mutated" (an input changed in place), "nonlinear" (in the cotangent), "aliased"
-    (the gradient shares memory with an input or another gradient), "nonfinite", "unresolved" (the finite
-    difference itself is too uncertain to tell). Notes, which are no faults: "kink" (the one-sided derivatives
-    disagree and the gradient lies between them), "constant" (the output does not depend on the input).
-    """
-
-    kind: str
-    message: str
-    input: int | None = None
-    entry: tuple[int, ...] = ()
-    output: tuple[int, ...] | None = None
-    analytic: float = float("nan")
-    numeric: float = float("nan")
-    uncertainty: float = float("nan")
-
-    @property
-    def absolute_error(self) -> float:
-        """|analytic - numeric|."""
-        return abs(self.analytic - self.numeric)
-
-    @property
-    def relative_error(self) -> float:
-        """|analytic - numeric| over the larger of the two."""
-        return self.absolute_error / max(abs(self.analytic), abs(self.numeric), 1e-300)
-
-
-@dataclass
-class Report:
-    """What gradcheck found. True, as a condition, if there is no fault.
-
-    entries: how many derivatives were compared. worst: the largest error among them, relative to the larger of
-    the derivative and the typical derivative of its input.
-    """
-
-    name: str
-    findings: list[Finding] = field(default_factory=list)
-    entries: int = 0
-    worst: float = 0.0
-
-    @property
-    def verdict(self) -> str:
-        """The kind of the first fault, else of the first note, else "ok"."""
-        return next((f.kind for f in [*self.faults, *self.findings]), "ok")
-
-    @property
-    def faults(self) -> list[Finding]:
-        """The findings that are not mere notes."""
-        return [f for f in self.findings if f.kind not in NOTES]
-
-    def __bool__(self) -> bool:
-        return not self.faults
-
-    def __str__(self) -> str:
-        head = f"{self.name}: {self.verdict} ({self.entries} derivatives, worst relative error {self.worst:.1e})"
-        shown = [f"  {f.kind}: {f.message}" for f in self.findings[:5]]
-        more = [f"  and {len(self.findings) - 5} more"] if len(self.findings) > 5 else []
-        return "\n".join([head, *shown, *more])
-
-
-class GradientError(AssertionError):
-    """A gradient is at fault. report: everything that was found."""
-
-    def __init__(self, report: Report):
-        super().__init__(str(report))
-        self.report = report
 
 
 def gradcheck(
@@ -245,68 +172,59 @@ def _compare(probe: _Probe, mode: str, rtol: float, atol: float, rng: np.random.
                 shifted[entry] = t
                 return project([*probe.arrays[:i], shifted, *probe.arrays[i + 1 :]])
 
-            numeric, uncertainty, left, right, kink = _derivative(line, float(x[entry]), center)
-            moved |= bool(np.any(np.abs(numeric) > 1e-9 * (1 + np.abs(center))))
-            for row, (value, error) in enumerate(zip(numeric, uncertainty, strict=True)):
-                grad = grads[row]
-                output = tuple(map(int, np.unravel_index(row, probe.value.shape))) if mode == "full" else None
-                where = {"input": i, "entry": entry, "output": output, "numeric": float(value)}
+            numeric = derivative(line, float(x[entry]), center)
+            moved |= bool(np.any(np.abs(numeric.value) > 1e-9 * (1 + np.abs(center))))
+            for row, grad in enumerate(grads):
+                where: dict[str, Any] = {"input": i, "entry": entry}
+                if mode == "full":
+                    where["output"] = tuple(map(int, np.unravel_index(row, probe.value.shape)))
+                one = numeric.of_output(row)
                 if grad is None:
-                    if abs(value) > atol + error:
-                        raise _Fault(
-                            "missing",
-                            f"input {i} got no gradient, but by finite differences it has {value:.8g} at {entry}",
-                            **where,
-                        )
+                    if abs(one.value) > atol + one.uncertainty:
+                        message = f"input {i} got no gradient, but the finite difference at {entry} is {one.value:.8g}"
+                        raise _Fault("missing", message, numeric=one.value, **where)
                     continue
-                _judge(
-                    probe.report, float(grad[entry]), float(error), (float(left[row]), float(right[row])),
-                    bool(kink[row]), rtol, atol, typical, where,
-                )  # fmt: skip
+                analytic = float(grad[entry])
+                scale = max(abs(analytic), abs(one.value))
+                if not one.kink:
+                    probe.report.entries += 1
+                    error = abs(analytic - one.value) / max(scale, typical, atol)
+                    probe.report.worst = max(probe.report.worst, error)
+                finding = _judge(analytic, one, atol + rtol * scale, 1e-3 * max(scale, typical, atol), where)
+                if finding:
+                    probe.report.findings.append(finding)
+                    if mode == "fast":
+                        break  # the second projection would only say it again
         if x.size and not moved and not any(g is not None and g.any() for g in grads):
-            probe.report.findings.append(
-                Finding("constant", f"the output does not depend on input {i} here: nothing was proven", input=i)
-            )
+            message = f"the output does not depend on input {i} here: nothing was proven"
+            probe.report.findings.append(Finding("constant", message, input=i))
 
 
 def _judge(
-    report: Report,
-    analytic: float,
-    error: float,
-    sides: tuple[float, float],
-    kink: bool,
-    rtol: float,
-    atol: float,
-    typical: float,
-    where: dict[str, Any],
-) -> None:
-    """Compare one derivative, and note what there is to note."""
-    numeric = where["numeric"]
-    difference = abs(analytic - numeric)
-    tolerance = atol + rtol * max(abs(analytic), abs(numeric))
-    place = f"input {where['input']} at {where['entry']}"
-    if where["output"] is not None:
-        place += f", of the output at {where['output']},"
-    details = {"analytic": analytic, "uncertainty": error, **where}
-    if kink:
-        low, high = min(sides), max(sides)
+    analytic: float, numeric: Derivative, tolerance: float, trusted: float, where: dict[str, Any]
+) -> Finding | None:
+    """What there is to say of one derivative. trusted: the uncertainty up to which the finite difference can tell."""
+    place = f"the gradient of input {where['input']} at {where['entry']}"
+    if "output" in where:
+        place += f" of the output at {where['output']}"
+    details = {"analytic": analytic, "numeric": numeric.value, "uncertainty": numeric.uncertainty, **where}
+    if numeric.kink:
+        low, high = sorted((numeric.left, numeric.right))
         slack = 1e-3 * (abs(low) + abs(high))
         inside = low - slack <= analytic <= high + slack
-        said = f"{place}: the one-sided derivatives are {sides[0]:.6g} and {sides[1]:.6g}, the gradient {analytic:.6g}"
-        verdict = "lies between: not differentiable here" if inside else "does not lie between"
-        report.findings.append(Finding("kink" if inside else "wrong", f"{said} {verdict}", **details))
-        return
-    report.entries += 1
-    report.worst = max(report.worst, difference / max(abs(numeric), abs(analytic), typical, atol))
+        verdict = "between" if inside else "not between"
+        message = f"{place} is {analytic:.6g}, {verdict} the one-sided derivatives {low:.6g} and {high:.6g}"
+        return Finding("kink" if inside else "wrong", message, **details)
+    difference = abs(analytic - numeric.value)
     if difference <= tolerance:
-        return
-    if error > 1e-3 * max(abs(numeric), typical, atol):
-        message = f"{place}: the finite difference is {numeric:.6g} give or take {error:.1g}: too uncertain to tell"
-        report.findings.append(Finding("unresolved", message, **details))
-    elif difference > tolerance + 10 * error:
-        message = f"the gradient of {place} is {analytic:.10g}, by finite differences {numeric:.10g}"
-        hint = _hint(analytic, numeric)
-        report.findings.append(Finding("wrong", message + hint, **details))
+        return None
+    if numeric.uncertainty > trusted:
+        message = f"{place} is {analytic:.6g}, by finite differences {numeric.value:.6g} give or take "
+        return Finding("unresolved", message + f"{numeric.uncertainty:.1g}: too uncertain to tell", **details)
+    if difference > tolerance + 10 * numeric.uncertainty:
+        message = f"{place} is {analytic:.10g}, by finite differences {numeric.value:.10g}"
+        return Finding("wrong", message + _hint(analytic, numeric.value), **details)
+    return None
 
 
 def _hint(analytic: float, numeric: float) -> str:
@@ -318,44 +236,6 @@ def _hint(analytic: float, numeric: float) -> str:
         if abs(ratio / value - 1) < 1e-5:
             return f" ({hint})"
     return f" (ratio {ratio:.4g})"
-
-
-def _derivative(f: Callable[[float], Any], x: float, center: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """f'(x) of a vector-valued f: (value, uncertainty, left derivative, right derivative, whether there is a kink).
-
-    Central differences D(h) = f'(x) + c2 h^2 + c4 h^4 + ... at h, h/4, h/16, ... are extrapolated to h = 0
-    [Richardson 1911; the tableau and its error estimate: Ridders 1982]; each output keeps the entry of the
-    tableau whose neighbours agree best. The step starts at max(1, |x|) / 64 and shrinks until they agree.
-    """
-    best = np.full(center.shape, np.nan)
-    uncertainty = np.full(center.shape, np.inf)
-    row: list[Any] = []
-    sides: tuple[Any, Any] = (np.nan, np.nan)
-    jump = last = None
-    kink = np.zeros(center.shape, bool)
-    h = max(1.0, abs(x)) / 64
-    for level in range(12):
-        with np.errstate(all="ignore"):
-            up, down = f(x + h), f(x - h)
-            width = (x + h) - (x - h)
-            new = [(up - down) / width]
-            for k, old in enumerate(row, 1):
-                new.append(new[-1] + (new[-1] - old) / (16**k - 1))
-                spread = np.maximum(np.abs(new[-1] - new[-2]), np.abs(new[-1] - old))
-                rounding = 1e-16 * (np.abs(up) + np.abs(down)) / width
-                better = ~np.isnan(spread) & (spread + rounding < uncertainty)
-                best = np.where(better, new[-1], best)
-                uncertainty = np.where(better, spread + rounding, uncertainty)
-            left, right = (center - down) / (x - (x - h)), (up - center) / ((x + h) - x)
-            last, jump = jump, np.abs(right - left)
-            if last is not None:  # a smooth function's jump shrinks with h, by 4; a kink's stays
-                kink = (jump > 0.3 * last) & (jump > 1e-5 * np.maximum(1, np.abs(left) + np.abs(right)))
-        sides = (left, right)
-        row = new
-        if level >= 2 and np.all(uncertainty <= 1e-11 * np.maximum(np.abs(best), 1e-3 * (1 + np.abs(center)))):
-            break
-        h /= 4
-    return best, uncertainty, *sides, kink
 
 
 def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | None = None) -> Callable[..., Tensor]:

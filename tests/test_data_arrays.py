@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minivae.data import arrays
@@ -235,6 +235,7 @@ def npy() -> bytes:
 FILES = {"a.npy": npy(), "b.npz": npz(False), "c.npz": npz(True)}
 
 
+@settings(deadline=None)
 @given(name=st.sampled_from(sorted(FILES)), data=st.data())
 def test_truncated(tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / name
@@ -244,6 +245,7 @@ def test_truncated(tmp_path_factory: pytest.TempPathFactory, name: str, data: st
     assert str(path) in str(caught.value)
 
 
+@settings(deadline=None)
 @given(name=st.sampled_from(sorted(FILES)), data=st.data())
 def test_flipped_byte(tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject) -> None:
     """An InputError, or images; the right ones in an archive, whose checksums notice."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minivae.data.batches import Batches
@@ -24,6 +24,7 @@ def numbers(batches: Batches, epoch: int, start: int = 0) -> list[list[int]]:
     return [np.rint(x[:, 0, 0, 0] * 255).astype(int).tolist() for x in batches.epoch(epoch, start)]
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(0, 60),
     size=st.integers(1, 70),

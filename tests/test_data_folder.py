@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -212,6 +212,7 @@ def encoded(ending: str) -> bytes:
 FILES = {ending: encoded(ending) for ending in ("png", "bmp", "gif", "jpeg", "tiff", "webp", "ppm")}
 
 
+@settings(deadline=None)
 @given(ending=st.sampled_from(sorted(FILES)), flip=st.booleans(), data=st.data())
 def test_damaged_image(tmp_path_factory: pytest.TempPathFactory, ending: str, flip: bool, data: st.DataObject) -> None:
     """An InputError that names a file, or, where the format has no checksum, two images."""

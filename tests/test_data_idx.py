@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -39,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("idx")
 
 
+@settings(deadline=None)
 @given(array=arrays, compressed=st.booleans())
 def test_round_trip(folder: Path, array: npt.NDArray[np.generic], compressed: bool) -> None:
     path = folder / "misleading.png"  # the content counts, not the name
@@ -48,6 +49,7 @@ def test_round_trip(folder: Path, array: npt.NDArray[np.generic], compressed: bo
     np.testing.assert_array_equal(result, array)
 
 
+@settings(deadline=None)
 @given(array=arrays, compressed=st.booleans(), data=st.data())
 def test_truncated(folder: Path, array: npt.NDArray[np.generic], compressed: bool, data: st.DataObject) -> None:
     whole = gzip.compress(encode(array)) if compressed else encode(array)
@@ -58,6 +60,7 @@ def test_truncated(folder: Path, array: npt.NDArray[np.generic], compressed: boo
     assert str(path) in str(caught.value) and str(caught.value).endswith(MEND)
 
 
+@settings(deadline=None)
 @given(array=arrays, compressed=st.booleans(), data=st.data())
 def test_flipped_byte(folder: Path, array: npt.NDArray[np.generic], compressed: bool, data: st.DataObject) -> None:
     """One changed byte is an InputError, or, where nothing can notice, an array of the same size.
@@ -79,6 +82,7 @@ def test_flipped_byte(folder: Path, array: npt.NDArray[np.generic], compressed: 
             assert result.nbytes == array.nbytes
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=64))
 def test_noise(folder: Path, content: bytes) -> None:
     path = folder / "noise"

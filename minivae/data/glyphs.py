@@ -39,13 +39,13 @@ FONTS = (
 
 # The factors besides the font, each uniform between its limits and independent of the others.
 RANGES = {
-    "rotation": (-15.0, 15.0),  # degrees, clockwise
+    "rotation": (-20.0, 20.0),  # degrees, clockwise
     "shear": (-0.3, 0.3),  # pixels to the right for each pixel up, before the rotation
-    "scale_x": (0.8, 1.1),  # of the width; at 1, a character's box fits a circle of RADIUS
-    "scale_y": (0.8, 1.1),  # of the height
+    "scale_x": (0.75, 1.05),  # of the width; at 1, a character's box fits a circle of RADIUS
+    "scale_y": (0.75, 1.0),  # of the height
     "shift_x": (-1.5, 1.5),  # pixels to the right
     "shift_y": (-1.5, 1.5),  # pixels down
-    "weight": (-0.2, 0.5),  # pixels by which the ink grows on each side of a stroke
+    "weight": (0.0, 0.6),  # pixels by which the ink grows on each side of a stroke
     "blur": (1.0, 2.0),  # pixels over which an edge goes from white to black
 }
 
@@ -114,7 +114,7 @@ def _draw(characters: str, sizes: dict[str, int], seed: int) -> dict[str, Array]
                 drawn = render(fields, labels[part], {k: v[part] for k, v in factors.items()})
                 images[part, 0] = drawn
                 bar.update(len(drawn))
-            named = {"images": images, "labels": labels, **factors}
+            named: dict[str, Array] = {"images": images, "labels": labels, **factors}
             arrays |= {f"{split}_{key}": array for key, array in named.items()}
     return arrays
 
@@ -165,13 +165,16 @@ def _outline(font: Any, character: str) -> tuple[Array, Array]:
     font.set_size(640, 72)  # large, so that hinting to whole pixels moves nothing
     font.load_char(ord(character))
     vertices, codes = font.get_path()
-    contours = Outline(np.multiply(vertices, (0.1, -0.1)), codes).to_polygons()
+    outline = Outline(np.multiply(vertices, (0.1, -0.1)), codes)
+    contours = [np.asarray(contour) for contour in outline.to_polygons()]
     points = np.concatenate(contours)
     low, high = points.min(axis=0), points.max(axis=0)
     starts = np.concatenate([contour[:-1] for contour in contours])
     ends = np.concatenate([contour[1:] for contour in contours])
     proper = (starts != ends).any(axis=1)
-    middle, unit = (low + high) / 2, np.hypot(*(high - low)) / 2
+    width, height = high - low
+    unit = np.hypot(max(width, 0.6 * height), height) / 2  # so that a 1 is as tall as a 7
+    middle = (low + high) / 2
     return (starts[proper] - middle) / unit, (ends[proper] - middle) / unit
 
 
@@ -187,8 +190,7 @@ def _distance_field(starts: Array, ends: Array) -> Array:
     crossed = (starts[:, 1] > y) != (ends[:, 1] > y)
     left = (px * dy - py * dx) * np.sign(dy) > 0
     winding = (crossed * left * np.sign(dy)).sum(axis=2)
-    signed: Array = np.where(winding != 0, distance, -distance)
-    return signed
+    return np.where(winding != 0, distance, -distance)
 
 
 def render(fields: Array, labels: Array, factors: dict[str, Array]) -> Array:
@@ -196,7 +198,7 @@ def render(fields: Array, labels: Array, factors: dict[str, Array]) -> Array:
 
     A point q of the field, in pixels, goes to p = R(rotation) [[sx, -shear sy], [0, sy]] q + shift.
     Here each pixel p finds its q, the field there is interpolated, and distances are scaled by the
-    square root of the map's determinant.
+    square root of the map's determinant. The outermost pixels stay black.
     """
     rotation, shear, sx, sy, shift_x, shift_y, weight, blur = (np.asarray(factors[name], np.float64) for name in RANGES)
     cos, sin = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
@@ -207,12 +209,14 @@ def render(fields: Array, labels: Array, factors: dict[str, Array]) -> Array:
     distance = _interpolate(fields, base, row, column)
     distance *= _per_image(np.sqrt(sx * sy) * RADIUS)
     ink = (distance + _per_image(weight)) * _per_image(1 / blur) + np.float32(0.5)
-    return (np.clip(ink, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    images = np.zeros((len(labels), SIZE, SIZE), np.uint8)
+    images[:, 1:-1, 1:-1] = np.clip(ink, 0, 1) * np.float32(255) + np.float32(0.5)
+    return images
 
 
 def _sample_positions(a: Array, b: Array, shift_x: Array, shift_y: Array, step: float) -> Array:
-    """Where each pixel of each image falls on one axis of a field, (N, 28, 28): a x + b y."""
-    axis = np.arange(SIZE) - (SIZE - 1) / 2
+    """Where each pixel of each image falls on one axis of a field, (N, 26, 26): a x + b y."""
+    axis = np.arange(1, SIZE - 1) - (SIZE - 1) / 2
     along_x = a[:, None] * (axis - shift_x[:, None]) / step
     along_y = b[:, None] * (axis - shift_y[:, None]) / step + (GRID - 1) / 2
     position = along_x.astype(np.float32)[:, None, :] + along_y.astype(np.float32)[:, :, None]

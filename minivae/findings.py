@@ -1,0 +1,79 @@
+"""What a gradient check found: each fault with its kind, its place, and the sentence that says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+NOTES = ("kink", "constant")  # what is no fault of the gradient
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that gradcheck found, with the sentence that says it.
+
+    kind: "wrong" (the gradient differs from the finite difference), "shape", "dtype", "missing" (None where one
+    is due), "nondeterministic", "mutated" (an input changed in place), "nonlinear" (in the cotangent), "aliased"
+    (the gradient shares memory with an input or another gradient), "nonfinite", "unresolved" (the finite
+    difference itself is too uncertain to tell). Notes, which are no faults: "kink" (the one-sided derivatives
+    disagree and the gradient lies between them), "constant" (the output does not depend on the input).
+    """
+
+    kind: str
+    message: str
+    input: int | None = None
+    entry: tuple[int, ...] = ()
+    output: tuple[int, ...] | None = None
+    analytic: float = float("nan")
+    numeric: float = float("nan")
+    uncertainty: float = float("nan")
+
+    @property
+    def absolute_error(self) -> float:
+        """|analytic - numeric|."""
+        return abs(self.analytic - self.numeric)
+
+    @property
+    def relative_error(self) -> float:
+        """|analytic - numeric| over the larger of the two."""
+        return self.absolute_error / max(abs(self.analytic), abs(self.numeric), 1e-300)
+
+
+@dataclass
+class Report:
+    """What gradcheck found. True, as a condition, if there is no fault.
+
+    entries: how many derivatives were compared. worst: the largest error among them, relative to the larger of
+    the derivative and the typical derivative of its input.
+    """
+
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    entries: int = 0
+    worst: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """The kind of the first fault, else of the first note, else "ok"."""
+        return next((f.kind for f in [*self.faults, *self.findings]), "ok")
+
+    @property
+    def faults(self) -> list[Finding]:
+        """The findings that are not mere notes."""
+        return [f for f in self.findings if f.kind not in NOTES]
+
+    def __bool__(self) -> bool:
+        return not self.faults
+
+    def __str__(self) -> str:
+        head = f"{self.name}: {self.verdict} ({self.entries} derivatives, worst relative error {self.worst:.1e})"
+        shown = [f"  {f.kind}: {f.message}" for f in self.findings[:5]]
+        more = [f"  and {len(self.findings) - 5} more"] if len(self.findings) > 5 else []
+        return "\n".join([head, *shown, *more])
+
+
+class GradientError(AssertionError):
+    """A gradient is at fault. report: everything that was found."""
+
+    def __init__(self, report: Report):
+        super().__init__(str(report))
+        self.report = report
