@@ -8,6 +8,6 @@ from minivae.tensor import Tensor, no_grad, op
 
 __version__ = "0.1.0"
 __all__ = [
-    "InputError", "Tensor", "backend", "from_vjp", "gradcheck", "manual_seed", "models", "nn", "no_grad", "op", "ops", "optim",
-    "use",
+    "InputError", "Tensor", "backend", "from_vjp", "gradcheck", "manual_seed", "models", "nn", "no_grad", "op", "ops",
+    "optim", "use",
 ]  # fmt: skip

@@ -149,10 +149,7 @@ class _Probe:
 def _compare(probe: _Probe, mode: str, rtol: float, atol: float, rng: np.random.Generator) -> None:
     """Every derivative of the projected (fast) or whole (full) output against its finite difference."""
     n = probe.value.size
-    if mode == "full":
-        directions = np.eye(n)
-    else:
-        directions = rng.choice([-1.0, 1.0], (2, n)) * rng.uniform(0.5, 1.5, (2, n))
+    directions = np.eye(n) if mode == "full" else rng.choice([-1.0, 1.0], (2, n)) * rng.uniform(0.5, 1.5, (2, n))
     vjps = [probe.vjp(d.reshape(probe.value.shape)) for d in directions]
 
     def project(arrays: list[Any]) -> Any:

@@ -80,7 +80,7 @@ def _cached(name: str, characters: str, sizes: dict[str, int], seed: int) -> Dat
         with suppress(OSError):  # a cache that cannot be written only costs the time to draw
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as temporary:
-                np.savez(temporary, allow_pickle=False, **arrays)
+                np.savez(temporary, **arrays)
     splits = [
         Split(
             arrays[f"{split}_images"],
@@ -92,12 +92,12 @@ def _cached(name: str, characters: str, sizes: dict[str, int], seed: int) -> Dat
     return Dataset(name, splits[0], splits[1], tuple(characters))
 
 
-def _draw(characters: str, sizes: dict[str, int], seed: int) -> dict[str, Array]:
+def _draw(characters: str, sizes: dict[str, int], seed: int) -> dict[str, Any]:
     """Both splits as arrays by name: train_images, train_labels, train_font, ..."""
     from tqdm import tqdm
 
     fields = distance_fields(characters)
-    arrays: dict[str, Array] = {}
+    arrays: dict[str, Any] = {}
     sequences = np.random.SeedSequence(seed).spawn(len(sizes))
     with tqdm(
         total=sum(sizes.values()), desc="drawing glyphs", unit="image", delay=1, leave=False, disable=None
@@ -119,7 +119,7 @@ def _draw(characters: str, sizes: dict[str, int], seed: int) -> dict[str, Array]
     return arrays
 
 
-def _read(path: Path, sizes: dict[str, int]) -> dict[str, Array] | None:
+def _read(path: Path, sizes: dict[str, int]) -> dict[str, Any] | None:
     """The arrays of a cache file; None if it is not there, or is not what `_draw` makes."""
     kinds: dict[str, tuple[tuple[int, ...], Any]] = {
         "images": ((1, SIZE, SIZE), np.uint8),
@@ -181,16 +181,17 @@ def _outline(font: Any, character: str) -> tuple[Array, Array]:
 def _distance_field(starts: Array, ends: Array) -> Array:
     """The distance from each point of the grid to the nearest segment, signed by winding number."""
     axis = np.linspace(-EXTENT, EXTENT, GRID)
-    x, y = axis[None, :, None], axis[:, None, None]  # points along rows and columns, segments last
-    dx, dy = (ends - starts).T
-    px, py = x - starts[:, 0], y - starts[:, 1]
-    along = np.clip((px * dx + py * dy) / (dx**2 + dy**2), 0, 1)  # the nearest point of a segment
-    distance = np.sqrt(((px - along * dx) ** 2 + (py - along * dy) ** 2).min(axis=2))
-    # A ray to the left meets segments going up and down; inside the ink they do not cancel.
-    crossed = (starts[:, 1] > y) != (ends[:, 1] > y)
-    left = (px * dy - py * dx) * np.sign(dy) > 0
-    winding = (crossed * left * np.sign(dy)).sum(axis=2)
-    return np.where(winding != 0, distance, -distance)
+    (dx, dy), up = (ends - starts).T, np.sign(ends - starts)[:, 1]
+    px = axis[:, None] - starts[:, 0]  # from each segment's start to each point, (points, segments)
+    field = np.empty((GRID, GRID), np.float32)
+    for y, row in zip(axis, field, strict=True):  # by rows, whose temporaries stay in the cache
+        py = y - starts[:, 1]
+        along = np.clip((px * dx + py * dy) / (dx**2 + dy**2), 0, 1)  # the nearest point of a segment
+        squared = (px - along * dx) ** 2 + (py - along * dy) ** 2
+        # A ray to the left crosses segments that go up and down, outside the ink as many of each.
+        crossed = ((starts[:, 1] <= y) != (ends[:, 1] <= y)) & ((px * dy - py * dx) * up > 0)
+        row[:] = np.sqrt(squared.min(axis=1)) * np.where(crossed @ up, 1, -1)
+    return field
 
 
 def render(fields: Array, labels: Array, factors: dict[str, Array]) -> Array:
@@ -219,8 +220,8 @@ def _sample_positions(a: Array, b: Array, shift_x: Array, shift_y: Array, step: 
     axis = np.arange(1, SIZE - 1) - (SIZE - 1) / 2
     along_x = a[:, None] * (axis - shift_x[:, None]) / step
     along_y = b[:, None] * (axis - shift_y[:, None]) / step + (GRID - 1) / 2
-    position = along_x.astype(np.float32)[:, None, :] + along_y.astype(np.float32)[:, :, None]
-    return np.clip(position, 0, GRID - 1.001, out=position)
+    position: Array = along_x.astype(np.float32)[:, None, :] + along_y.astype(np.float32)[:, :, None]
+    return position.clip(0, GRID - 1.001)
 
 
 def _interpolate(fields: Array, base: Array, row: Array, column: Array) -> Array:
