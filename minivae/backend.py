@@ -49,6 +49,13 @@ class Backend:
         """target[index] += values, in which an index that stands twice adds twice."""
         self.module.add.at(target, index, values)
 
+    def check_indices(self, what: str, indices: Array, n: int) -> None:
+        """Raise IndexError unless 0 <= indices < n (on NumPy; on a GPU it would have to wait for the device)."""
+        if indices.size and not (indices.min() >= 0 and indices.max() < n):
+            raise IndexError(
+                f"{what}: indices from {indices.min()} to {indices.max()}, where 0 to {n - 1} are allowed."
+            )
+
     def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:
         """Flat contiguous arrays cut alike into pieces that stay in a core's cache.
 
@@ -83,6 +90,9 @@ class CuPy(Backend):
 
     def to_numpy(self, array: Array) -> Any:
         return self.module.asnumpy(array)
+
+    def check_indices(self, what: str, indices: Array, n: int) -> None:
+        pass
 
     def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:
         return [arrays]

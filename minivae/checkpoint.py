@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ FORMAT = 1
 def save(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> None:
     """Write arrays by name and a header that JSON can hold; path is the old file or the new one, never a part."""
     text = json.dumps({"format": FORMAT, **header}, default=_plain).encode()
+    members = {"header": np.frombuffer(text, np.uint8), **arrays}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, header=np.frombuffer(text, np.uint8), **arrays)
+        np.savez(file, digest=_digest(members), **members)
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -29,23 +30,35 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"there is no checkpoint '{path}': give a run's folder or the model.npz in it.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError) as error:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): _read(archive, name) for name in archive.namelist()}
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files
         raise InputError(
             f"'{path}' is not a readable checkpoint ({error}): it is damaged or not of minivae; train again."
         ) from None
-    try:
-        header = json.loads(arrays.pop("header").tobytes())
-        if not isinstance(header, dict) or not isinstance(header["model"], str):
-            raise TypeError
-    except (KeyError, ValueError, TypeError):
-        raise InputError(f"'{path}' is no checkpoint of minivae: its header is missing or unreadable.") from None
-    if header.get("format") != FORMAT:
-        raise InputError(
-            f"'{path}' has format {header.get('format')}, but this minivae reads format {FORMAT}: update minivae."
-        )
-    return header, arrays
+    if "header" not in members or "digest" not in members:
+        raise InputError(f"'{path}' is no checkpoint of minivae: it has no header; give the model.npz of a run.")
+    if not np.array_equal(members.pop("digest"), _digest(members)):
+        raise InputError(f"'{path}' was altered after it was written: its digest does not fit; train again.")
+    header = json.loads(members.pop("header").tobytes())
+    if header["format"] != FORMAT:
+        raise InputError(f"'{path}' has format {header['format']}, but this minivae reads {FORMAT}: update minivae.")
+    return header, members
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> Any:
+    """A member of a zip as an array."""
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _digest(members: dict[str, Any]) -> Any:
+    """SHA-256 of the names, dtypes, shapes and bytes of arrays, as 32 bytes."""
+    total = hashlib.sha256()
+    for name, array in sorted(members.items()):
+        total.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return np.frombuffer(total.digest(), np.uint8)
 
 
 def load_model(path: Path) -> tuple[Any, dict[str, Any]]:

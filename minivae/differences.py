@@ -41,6 +41,7 @@ def derivative(f: Callable[[float], Any], x: float, center: Any) -> Derivative:
             up, down = f(x + h), f(x - h)
             width = (x + h) - (x - h)
             new = [(up - down) / width]
+            improved = np.zeros(center.shape, bool)
             for k, old in enumerate(row, 1):
                 new.append(new[-1] + (new[-1] - old) / (16**k - 1))
                 spread = np.maximum(np.abs(new[-1] - new[-2]), np.abs(new[-1] - old))
@@ -48,10 +49,12 @@ def derivative(f: Callable[[float], Any], x: float, center: Any) -> Derivative:
                 better = ~np.isnan(spread) & (spread + rounding < uncertainty)
                 best = np.where(better, new[-1], best)
                 uncertainty = np.where(better, spread + rounding, uncertainty)
+                improved |= better
             left, right = (center - down) / (x - (x - h)), (up - center) / ((x + h) - x)
             last, jump = jump, np.abs(right - left)
             if last is not None:  # a smooth function's jump shrinks with h, by 4; a kink's stays
-                kink = (jump > 0.3 * last) & (jump > 1e-5 * np.maximum(1, np.abs(left) + np.abs(right)))
+                apart = (jump > 0.3 * last) & (jump > 1e-5 * np.maximum(1, np.abs(left) + np.abs(right)))
+                kink = np.where(improved, apart, kink)  # seen at the step that could be trusted most
         sides = (left, right)
         row = new
         if level >= 2 and np.all(uncertainty <= 1e-11 * np.maximum(np.abs(best), 1e-3 * (1 + np.abs(center)))):

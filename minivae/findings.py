@@ -42,8 +42,8 @@ class Finding:
 class Report:
     """What gradcheck found. True, as a condition, if there is no fault.
 
-    entries: how many derivatives were compared. worst: the largest error among them, relative to the larger of
-    the derivative and the typical derivative of its input.
+    entries: how many derivatives were compared. worst: the largest error among them, relative to the largest of
+    the derivative, the typical derivative of its input, and a thousandth of the function's value.
     """
 
     name: str

@@ -185,7 +185,7 @@ def _compare(probe: _Probe, mode: str, rtol: float, atol: float, rng: np.random.
                 scale = max(abs(analytic), abs(one.value))
                 if not one.kink:
                     probe.report.entries += 1
-                    error = abs(analytic - one.value) / max(scale, typical, atol)
+                    error = abs(analytic - one.value) / max(scale, typical, 1e-3 * abs(center[row]), atol)
                     probe.report.worst = max(probe.report.worst, error)
                 finding = _judge(analytic, one, atol + rtol * scale, 1e-3 * max(scale, typical, atol), where)
                 if finding:

@@ -40,7 +40,8 @@ def loss_curves(history: list[dict[str, float]], path: Path) -> None:
             axes.plot(epochs, values, color=colour, marker=marker if len(epochs) < 30 else None, ms=4, label=split)
         axes.set_title(f"loss = -ELBO: test {values[-1]:.2f}" if name == "loss" else f"{name}: test {values[-1]:.2f}")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.05 if len(epochs) > 1 else 10)  # one epoch alone: wide enough for a whole number
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.axes[0].set_ylabel("nats per image")
@@ -85,12 +86,16 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
     for kind in np.unique(kinds):
         cloud = points[kinds == kind]
         colour = COLOURS[kind % len(COLOURS)]
-        axes.scatter(*cloud.T, s=6, alpha=0.45, linewidths=0, color=colour, label=None)
+        axes.scatter(*cloud.T, s=6, alpha=0.45, linewidths=0, color=colour)
         if labels is not None:
             axes.scatter([], [], s=40, color=colour, label=classes[kind])
-            _mark(axes, np.median(cloud, axis=0), classes[kind], colour)
+            if max(map(len, classes)) <= 2:  # longer names would cover each other and the points
+                _mark(axes, np.median(cloud, axis=0), classes[kind], colour)
     if labels is not None and len(classes) <= 30:
-        axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        axes.legend(
+            title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False,
+            alignment="left", handlelength=1, handletextpad=0.4,
+        )  # fmt: skip
     axes.set_title(f"Latent space: means of q(z | x) of {len(codes):,} test images")
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
@@ -101,11 +106,12 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
 def interpolations(rows: Any, path: Path) -> None:
     """Rows (R, S, C, H, W): each leads in S equal steps from one test image's reconstruction to another's."""
     r, s = rows.shape[:2]
-    figure = _figure(0.75 * s + 0.2, 0.75 * r + 1.0)
+    side = max(0.75, 6 / s)  # inches a tile; few steps still leave room for the title
+    figure = _figure(side * s + 0.2, side * r + 1.0)
     axes = figure.subplots()
     _show(axes, grid(rows.reshape(-1, *rows.shape[2:]), s))
     w = rows.shape[4] + 1
-    axes.set_xticks([w * (i + 0.5) for i in range(s)], [f"{i / (s - 1):.1f}" for i in range(s)])
+    axes.set_xticks([w * (i + 0.5) for i in range(s)], [f"{t:.2g}" for t in np.linspace(0, 1, s)])
     axes.tick_params(length=0)
     axes.set_yticks([])
     axes.set_xlabel("t:  $z = (1 - t) z_0 + t z_1$")
@@ -115,10 +121,12 @@ def interpolations(rows: Any, path: Path) -> None:
 
 def _plane(codes: Any, labels: Any) -> tuple[Any, tuple[str, str]]:
     """Codes as points of a plane, with the names of its axes."""
-    if codes.shape[1] == 2:
-        return codes, ("$z_1$", "$z_2$")
     if codes.shape[1] == 1:
-        return np.hstack([codes, np.random.default_rng(0).random(codes.shape)]), ("$z_1$", "spread at random")
+        bands = np.random.default_rng(0).random(codes.shape) + (0 if labels is None else labels[:, None])
+        name = "spread at random" if labels is None else "spread at random in a band for each class"
+        return np.hstack([codes, bands]), ("$z_1$", name)
+    if codes.shape[1] == 2 or len(codes) == 1:  # one point has no principal components
+        return codes[:, :2], ("$z_1$", "$z_2$")
     centred = codes - codes.mean(0)
     if labels is not None and len(np.unique(labels)) > 2:  # Fisher: whiten within classes, then PCA of their means
         kinds = np.unique(labels)

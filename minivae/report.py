@@ -19,11 +19,13 @@ def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: 
     if history:
         paths.append(out / "loss.png")
         plots.loss_curves(history, paths[-1])
-    paths += [out / f"{name}.png" for name in ("reconstructions", "samples", "latent", "interpolation")]
-    reconstructions(model, dataset.test, paths[-4])
-    samples(model, 64, paths[-3])
-    latent(model, dataset, paths[-2])
-    interpolation(model, dataset.test, paths[-1])
+    paths += [out / f"{name}.png" for name in ("reconstructions", "samples", "latent")]
+    reconstructions(model, dataset.test, paths[-3])
+    samples(model, 64, paths[-2])
+    latent(model, dataset, paths[-1])
+    if len(dataset.test) > 1:
+        paths.append(out / "interpolation.png")
+        interpolation(model, dataset.test, paths[-1])
     return paths
 
 

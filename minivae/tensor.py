@@ -56,6 +56,8 @@ class Tensor:
             raise RuntimeError(
                 f"requires_grad of the result of '{self._node.name}' cannot be set: only a leaf's can; use detach()."
             )
+        if wanted == self.requires_grad:
+            return
         if wanted and self.data.dtype.kind != "f":
             raise TypeError(
                 f"a tensor of dtype {self.data.dtype} and shape {self.shape} cannot have a gradient: "
@@ -69,9 +71,13 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Array | None) -> None:
-        if self._node is None:
-            raise RuntimeError(f"a tensor of shape {self.shape} that needs no gradient cannot hold one.")
-        self._node.grad = value
+        if value is not None and (self._node is None or value.shape != self.shape):
+            raise RuntimeError(
+                f"a tensor of shape {self.shape}, requires_grad={self.requires_grad}, cannot hold a gradient of shape "
+                f"{value.shape}: its shape must be the same, and requires_grad true."
+            )
+        if self._node is not None:
+            self._node.grad = value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,7 +116,10 @@ class Tensor:
         return len(self.data)
 
     def __float__(self) -> float:
-        return float(self.data)
+        return float(self.data.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("a Tensor does not turn into a NumPy array by itself: call its numpy().")
@@ -191,6 +200,11 @@ def asarray(data: Any, dtype: Any = None) -> Array:
     return backend.current().asarray(data, dtype=dtype)
 
 
+def as_tensor(data: Any) -> Tensor:
+    """A tensor as it is; anything else as a tensor that needs no gradient."""
+    return data if isinstance(data, Tensor) else Tensor(data)
+
+
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Within it nothing is recorded: results need no gradient. Also a decorator."""
@@ -215,21 +229,27 @@ def op(forward: Callable[..., tuple[Array, Sequence[Vjp | None]]]) -> Callable[.
 
     @functools.wraps(forward)
     def apply(*args: Any, **options: Any) -> Tensor:
-        if options and any(isinstance(value, Tensor) for value in options.values()):
-            bound = signature.bind(*args, **options)
-            bound.apply_defaults()
-            args, options = bound.args, bound.kwargs
+        if options:
+            options = {key: v.item() if isinstance(v, np.generic) else v for key, v in options.items()}
+            if any(isinstance(value, Tensor) for value in options.values()):
+                bound = signature.bind(*args, **options)
+                bound.apply_defaults()
+                args, options = bound.args, bound.kwargs
         arrays = list(args)
         xp = None
         for i, arg in enumerate(args):
             if isinstance(arg, Tensor):
-                arrays[i] = arg.data
-                if xp is None:
-                    xp = backend.of(arg.data)
-                elif type(arg.data) is not xp.ndarray:
-                    raise _mixed(name, args)
-            elif isinstance(arg, np.generic):
-                arrays[i] = arg.item()  # a NumPy scalar is weak, like a Python number: float32 stays float32
+                arrays[i] = array = arg.data
+            elif backend.is_array(arg):
+                array = arg
+            else:
+                if isinstance(arg, np.generic):
+                    arrays[i] = arg.item()  # a NumPy scalar is weak, like a Python number: float32 stays float32
+                continue
+            if xp is None:
+                xp = backend.of(array)
+            elif type(array) is not xp.ndarray:
+                raise _mixed(name, args)
         if xp is None:
             xp = backend.current()
         value, vjps = forward(xp, *arrays, **options)
@@ -243,6 +263,11 @@ def op(forward: Callable[..., tuple[Array, Sequence[Vjp | None]]]) -> Callable[.
                     if isinstance(arg, Tensor) and arg._node is not None and vjp is not None
                 ]
             )
+            for arg in args[len(vjps) :]:
+                if isinstance(arg, Tensor) and arg._node is not None:
+                    raise TypeError(
+                        f"'{name}' has no derivative with respect to operand {args.index(arg)}: detach() it."
+                    )
             if edges:
                 return _wrap(value, Node(name, value, edges))
         return _wrap(value, None)
@@ -253,8 +278,9 @@ def op(forward: Callable[..., tuple[Array, Sequence[Vjp | None]]]) -> Callable[.
 
 
 def _mixed(name: str, args: Sequence[Any]) -> TypeError:
-    kinds = [f"{backend.of(a.data).name} {a.shape}" for a in args if isinstance(a, Tensor)]
+    arrays = [a.data if isinstance(a, Tensor) else a for a in args]
+    kinds = [f"{backend.of(a).name} {a.shape}" for a in arrays if backend.is_array(a)]
     return TypeError(
-        f"'{name}' was given tensors of two backends ({', '.join(kinds)}): "
+        f"'{name}' was given arrays of two backends ({', '.join(kinds)}): "
         "make them on one, with minivae.use(), or move one with Tensor(x.numpy())."
     )

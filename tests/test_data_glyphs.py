@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import functools
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 from minivae.data.dataset import Dataset, Split
 from minivae.errors import InputError
@@ -31,11 +33,21 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def same(a: Split, b: Split) -> bool:
     pairs = [(a.images, b.images), (a.labels, b.labels), *((a.factors[k], b.factors[k]) for k in a.factors)]
-    return all(np.array_equal(*pair) for pair in pairs)
+    return all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in pairs)
 
 
 def equal(a: Dataset, b: Dataset) -> bool:
     return same(a.train, b.train) and same(a.test, b.test) and a.classes == b.classes
+
+
+class Trap:
+    """Unpickled, it makes the folder that it names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
 
 
 def forbidden(*args: Any) -> None:
@@ -79,6 +91,14 @@ def test_each_digit_of_each_font_is_its_own() -> None:
     assert ((pictures > 0).mean(axis=1) > 0.02).all()
 
 
+def test_upright_and_not_mirrored() -> None:
+    ink = (fields("L")[0] > 0).astype(int)
+    half = module.GRID // 2
+    upper, lower, left, right = ink[:, :half], ink[:, half:], ink[..., :half], ink[..., half:]
+    assert (lower.sum(axis=(1, 2)) > 1.2 * upper.sum(axis=(1, 2))).all()
+    assert (left.sum(axis=(1, 2)) > 1.2 * right.sum(axis=(1, 2))).all()
+
+
 def test_labels_can_be_learnt() -> None:
     """The nearest of 1,500 images tells the digit; the images match their labels and factors."""
     data = glyphs(*LARGE)
@@ -95,7 +115,7 @@ def test_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not equal(data, glyphs(*SMALL, seed=2))
     assert same(data.test, glyphs(7, SMALL[1], seed=1).test)
     assert same(data.train, glyphs(SMALL[0], 7, seed=1).train)
-    assert not np.array_equal(data.train.images[:20], data.test.images)
+    assert not np.array_equal(data.train.labels[: SMALL[1]], data.test.labels)
     monkeypatch.setattr(module, "CHUNK", 7)
     monkeypatch.setattr(module, "_read", lambda path, sizes: None)
     assert equal(data, glyphs(*SMALL, seed=1))
@@ -138,7 +158,7 @@ def test_damaged_cache_is_mended(cache: Path, damage: str, monkeypatch: pytest.M
         case "types":
             np.savez(path, **{**arrays, "test_blur": arrays["test_blur"].astype(np.float64)})
         case "pickled":
-            np.savez(path, **{**arrays, "test_blur": arrays["test_blur"].astype(object)})
+            np.savez(path, **{**arrays, "test_blur": np.array([Trap(cache / "trap")])})
     assert equal(data, glyphs(*SMALL))
     monkeypatch.setattr(module, "_draw", forbidden)
     assert equal(data, glyphs(*SMALL))
@@ -181,6 +201,25 @@ def test_bad_arguments(cache: Path, arguments: dict[str, Any], words: str) -> No
     with pytest.raises(InputError, match=words):
         glyphs(**{"train": 3, "test": 3, **arguments})
     assert not cache.exists()
+
+
+def test_render_agrees_with_its_formula() -> None:
+    """All factors at once, image by image, with SciPy's interpolation."""
+    split = glyphs(*LARGE).train
+    axis = np.arange(28) - 13.5
+    pixels = np.stack(np.meshgrid(axis, axis), axis=-1)[..., None]  # (y, x, [[px], [py]])
+    for i in range(40):
+        f = {name: float(factor[i]) for name, factor in split.factors.items()}
+        angle, sx, sy = np.deg2rad(f["rotation"]), f["scale_x"], f["scale_y"]
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = rotation @ [[sx, -f["shear"] * sy], [0, sy]]
+        q = np.linalg.inv(matrix) @ (pixels - [[f["shift_x"]], [f["shift_y"]]])
+        at = (q[..., 0] / module.RADIUS / module.EXTENT + 1) / 2 * (module.GRID - 1)
+        field = fields(DIGITS)[split.labels[i], int(f["font"])]
+        distance = map_coordinates(field, [at[..., 1], at[..., 0]], order=1, mode="nearest")
+        distance *= module.RADIUS * np.sqrt(np.linalg.det(matrix))
+        ink = 255 * np.clip((distance + f["weight"]) / f["blur"] + 0.5, 0, 1)
+        np.testing.assert_allclose(split.images[i, 0, 1:-1, 1:-1], ink[1:-1, 1:-1], atol=0.6)
 
 
 def draw(**changes: float) -> Any:
@@ -228,8 +267,8 @@ def test_shear_leans_right() -> None:
 
 def test_scales_stretch() -> None:
     (x, y), (wide, _), (_, tall) = (spread(draw(**changes)) for changes in ({}, {"scale_x": 1.08}, {"scale_y": 1.08}))
-    np.testing.assert_allclose(wide / x, 1.2, atol=0.05)
-    np.testing.assert_allclose(tall / y, 1.2, atol=0.05)
+    np.testing.assert_allclose(wide / x, 1.2, atol=0.08)
+    np.testing.assert_allclose(tall / y, 1.2, atol=0.08)
 
 
 def test_weight_and_blur() -> None:

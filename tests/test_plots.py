@@ -237,3 +237,34 @@ def test_interpolations_run_from_t_0_to_t_1(drawn):
     np.testing.assert_array_equal(page[9:17, :8], rows[1, 0, 0])
     np.testing.assert_array_equal(page[9:17, -8:], rows[1, -1, 0])
     np.testing.assert_allclose(axes.get_xticks()[[0, -1]], [4.5, 94.5])  # under the middle of the tiles
+
+
+def test_one_epoch_has_whole_numbers_on_its_axis(drawn):
+    for axes in drawn(plots.loss_curves, history(1)):
+        assert (axes.get_xticks() % 1 == 0).all()
+
+
+@pytest.mark.parametrize("labels", [None, np.array([1])])
+def test_one_code_is_a_point(drawn, labels):
+    """A data set of fewer than 20 images has one test image."""
+    (axes,) = drawn(plots.latent, np.array([[1.0, 2.0, 3.0]]), labels, CLASSES)
+    np.testing.assert_array_equal(points(axes), [[1, 2]])
+
+
+def test_long_class_names_stand_in_the_legend_alone(drawn):
+    (axes,) = drawn(plots.latent, *codes(4), ("T-shirt/top", "trouser", "pullover"))
+    assert not axes.texts
+    assert len(axes.get_legend().get_texts()) == 3
+
+
+def test_one_dimensional_classes_have_a_band_each(drawn):
+    z, labels = codes(1)
+    (axes,) = drawn(plots.latent, z, labels, CLASSES)
+    np.testing.assert_array_equal(np.floor(points(axes)[:, 1]), np.repeat([0, 1, 2], 30))
+
+
+def test_the_title_of_few_steps_fits(drawn):
+    (axes,) = drawn(plots.interpolations, images(1, 5, 1, 8, 8))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "0.25", "0.5", "0.75", "1"]
+    box = axes.title.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= axes.figure.bbox.x1 and box.y1 <= axes.figure.bbox.y1

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from minivae.data.cache import atomic_write, cache_dir
 from minivae.data.dataset import Array, Dataset, Split
 from minivae.errors import InputError
+from minivae.files import atomic_write, cache_dir
 
 # Faces that differ: obliques would repeat an upright face under another shear, and cmmi10 most of cmr10.
 FONTS = (
@@ -128,8 +128,8 @@ def _read(path: Path, sizes: dict[str, int]) -> dict[str, Any] | None:
         **{factor: ((), np.float32) for factor in RANGES},
     }
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {f"{split}_{key}": file[f"{split}_{key}"] for split in sizes for key in kinds}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {f"{split}_{key}": archive[f"{split}_{key}"] for split in sizes for key in kinds}
     except Exception:  # zipfile and NumPy raise a dozen kinds for a damaged file
         return None
     for split, count in sizes.items():
@@ -144,7 +144,8 @@ def distance_fields(characters: str) -> Array:
     """The signed distance field of each character in each font, positive inside the ink.
 
     Returns float32 of shape (len(characters), len(FONTS), GRID, GRID), rows from top to bottom,
-    in units of the half diagonal of the character's box, whose middle is the middle of the field.
+    in units of the half diagonal of the character's box, whose middle is the middle of the field;
+    a narrow box counts as 0.6 times as wide as it is tall.
     """
     import matplotlib
     from matplotlib.ft2font import FT2Font
@@ -173,7 +174,7 @@ def _outline(font: Any, character: str) -> tuple[Array, Array]:
     ends = np.concatenate([contour[1:] for contour in contours])
     proper = (starts != ends).any(axis=1)
     width, height = high - low
-    unit = np.hypot(max(width, 0.6 * height), height) / 2  # so that a 1 is as tall as a 7
+    unit = np.hypot(max(width, 0.6 * height), height) / 2  # else a 1 would be taller than the others
     middle = (low + high) / 2
     return (starts[proper] - middle) / unit, (ends[proper] - middle) / unit
 

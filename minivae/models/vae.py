@@ -20,7 +20,7 @@ from minivae.errors import InputError
 from minivae.models.loss import Loss
 from minivae.models.nets import dense_decoder, dense_encoder
 from minivae.ops.loss import LOG_2PI
-from minivae.tensor import Tensor, no_grad
+from minivae.tensor import Tensor, as_tensor, no_grad
 
 
 class VAE(nn.Module):
@@ -33,7 +33,7 @@ class VAE(nn.Module):
 
     def posterior(self, x: Any) -> tuple[Tensor, Tensor]:
         """The mean and the log-variance of q(z | x), (N, latent) each."""
-        mu, logvar = ops.split(self.encoder(Tensor(x)), 2, axis=-1)
+        mu, logvar = ops.split(self.encoder(as_tensor(x)), 2, axis=-1)
         return mu, logvar
 
     def loss(self, x: Any, rng: Any = None) -> Loss:
@@ -41,7 +41,7 @@ class VAE(nn.Module):
 
         rng: the generator of the noise; the backend's by default.
         """
-        x = Tensor(x)
+        x = as_tensor(x)
         mu, logvar = self.posterior(x)
         z = mu + ops.exp(logvar * 0.5) * _noise(mu.shape, rng)  # the reparameterisation, section 2.4
         reconstruction = self._nll(z, x).mean()
@@ -55,7 +55,7 @@ class VAE(nn.Module):
 
     def log_weights(self, x: Any, k: int, rng: Any = None) -> Tensor:
         """log w_i = log p(x, z_i) - log q(z_i | x) for k samples z_i of q(z | x): (k, N)."""
-        x = Tensor(x)
+        x = as_tensor(x)
         mu, logvar = self.posterior(x)
         eps = _noise((k, *mu.shape), rng)
         z = mu + ops.exp(logvar * 0.5) * eps
@@ -81,7 +81,7 @@ class VAE(nn.Module):
     @no_grad()
     def decode(self, z: Array) -> Array:
         """The mean images of codes (..., latent): pixel probabilities (..., *shape)."""
-        return ops.sigmoid(self.decoder(Tensor(z))).data
+        return ops.sigmoid(self.decoder(as_tensor(z))).data
 
     def reconstruct(self, x: Any) -> Array:
         """The mean images of the posterior means of x."""
@@ -100,6 +100,6 @@ def _noise(shape: tuple[int, ...], rng: Any) -> Array:
 
 def vae(shape: tuple[int, ...], hidden: Sequence[int] = (400,), latent: int = 20) -> VAE:
     """The fully connected VAE for images of a shape (C, H, W): 784-400-20 by default for 28x28 grey ones."""
-    if latent < 1 or min(hidden, default=1) < 1:
-        raise InputError(f"latent {latent} and hidden widths {list(hidden)} must be at least 1.")
+    if min((*shape, *hidden, latent)) < 1:
+        raise InputError(f"shape {shape}, hidden widths {list(hidden)} and latent {latent} must all be at least 1.")
     return VAE(dense_encoder(shape, hidden, 2 * latent), dense_decoder(latent, list(hidden)[::-1], shape), latent)

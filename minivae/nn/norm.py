@@ -25,6 +25,8 @@ class LayerNorm(Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-self.weight.ndim :] != self.weight.shape:
+            raise ValueError(f"LayerNorm: x of shape {x.shape} must end in {self.weight.shape}.")
         axes = tuple(range(-self.weight.ndim, 0))
         return ops.standardize(x, axes, self.eps) * self.weight + self.bias
 
@@ -45,10 +47,15 @@ class BatchNorm(Module):
         self.bias = Parameter(xp.zeros(num_features, dtype=np.float32))
         self.running_mean = Buffer(xp.zeros(num_features, dtype=np.float32))
         self.running_var = Buffer(xp.ones(num_features, dtype=np.float32))
+        self.num_batches_tracked = Buffer(xp.zeros((), dtype=np.int64))  # PyTorch's state has it
         self.eps = eps
         self.momentum = momentum
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim < 2 or x.shape[1] != self.weight.size:
+            raise ValueError(
+                f"BatchNorm: x of shape {x.shape} must have {self.weight.size} channels in its second axis."
+            )
         axes = (0, *range(2, x.ndim))
         shape = (1, -1) + (1,) * (x.ndim - 2)
         if self.training:
@@ -65,6 +72,7 @@ class BatchNorm(Module):
         return y * self.weight.reshape(shape) + self.bias.reshape(shape)
 
     def _track(self, mean: backend.Array, var: backend.Array) -> None:
+        self.num_batches_tracked.data += 1
         for buffer, value in ((self.running_mean, mean), (self.running_var, var)):
             buffer.data *= 1 - self.momentum
             buffer.data += self.momentum * value

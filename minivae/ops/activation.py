@@ -34,7 +34,7 @@ def softplus(xp: Any, a: Array) -> Any:
 def relu(xp: Any, a: Array) -> Any:
     """max(a, 0). The derivative at 0 is 0."""
     y = xp.maximum(a, 0)
-    return y, (lambda g: g * (y > 0),)
+    return y, (lambda g: xp.where(y > 0, g, 0),)
 
 
 @op

@@ -12,7 +12,7 @@ from typing import Any
 
 from minivae.backend import Array
 from minivae.graph import Vjp
-from minivae.ops.reduction import Axis, restore
+from minivae.ops.reduction import Axis, spread
 from minivae.tensor import op
 
 LOG_2PI = math.log(2 * math.pi)
@@ -22,9 +22,15 @@ def _summed(xp: Any, terms: Array, axis: Axis, vjps: Sequence[Vjp]) -> tuple[Arr
     """Elementwise terms summed over axis; the cotangent of the sum goes to each of its terms."""
 
     def of_sum(vjp: Vjp) -> Vjp:
-        return lambda g: vjp(restore(xp, g, axis, False, terms))
+        return lambda g: vjp(spread(xp, g, terms, axis, False))
 
     return xp.sum(terms, axis=axis), [of_sum(vjp) for vjp in vjps]
+
+
+def _arrays(xp: Any, *operands: Any) -> list[Array]:
+    """The operands with Python numbers, such as a fixed variance, as arrays of the others' dtype."""
+    dtype = xp.result_type(*operands)
+    return [xp.asarray(a, dtype=dtype) if isinstance(a, int | float) else a for a in operands]
 
 
 @op
@@ -33,6 +39,7 @@ def binary_cross_entropy_with_logits(xp: Any, logits: Array, target: Array, axis
 
     logits, target: the same shape. The derivative with respect to l is sigmoid(l) - x.
     """
+    logits, target = _arrays(xp, logits, target)
     e = xp.exp(-xp.abs(logits))  # the one exponential: both softplus and sigmoid follow from it
 
     def dlogits(g: Array) -> Array:
@@ -49,6 +56,7 @@ def gaussian_nll(xp: Any, mu: Array, logvar: Array, x: Array, axis: Axis = None)
     The standardised residual r = (x - mu) e^(-logvar/2) is formed before it is squared, so that a
     small deviation under a tiny variance overflows only where the likelihood itself does.
     """
+    mu, logvar, x = _arrays(xp, mu, logvar, x)
     scale = xp.exp(-logvar / 2)
     r = (x - mu) * scale
     terms = 0.5 * (logvar + r * r + LOG_2PI)
@@ -61,7 +69,7 @@ def gaussian_nll(xp: Any, mu: Array, logvar: Array, x: Array, axis: Axis = None)
 def mse_loss(xp: Any, prediction: Array, target: Array) -> Any:
     """The mean of (prediction - target)^2 over all entries."""
     d = prediction - target
-    return xp.mean(d * d), (lambda g: g * (2 / d.size) * d, lambda g: -g * (2 / d.size) * d)
+    return xp.mean(d * d), (lambda g: 2 * g / d.size * d, lambda g: -2 * g / d.size * d)
 
 
 @op
@@ -72,6 +80,7 @@ def cross_entropy(xp: Any, logits: Array, labels: Array) -> Any:
             f"cross_entropy: logits of shape {logits.shape} need integer labels of shape {logits.shape[:-1]}, "
             f"not {labels.dtype} of shape {labels.shape}."
         )
+    xp.check_indices("cross_entropy", labels, logits.shape[-1])
     shifted = logits - xp.max(logits, axis=-1, keepdims=True)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
     chosen = xp.expand_dims(labels, -1)
@@ -89,6 +98,7 @@ def kl_unit_normal(xp: Any, mu: Array, logvar: Array, axis: Axis = None) -> Any:
 
     Near 0, e^logvar - 1 - logvar is computed by expm1, so that it does not cancel.
     """
+    mu, logvar = _arrays(xp, mu, logvar)
     excess = xp.expm1(logvar)
     terms = 0.5 * (mu * mu + (excess - logvar))
     return _summed(xp, terms, axis, (lambda g: g * mu, lambda g: 0.5 * g * excess))
@@ -101,6 +111,7 @@ def kl_normal(xp: Any, mu_q: Array, logvar_q: Array, mu_p: Array, logvar_p: Arra
     d = logvar_q - logvar_p; r = (mu_q - mu_p) e^(-logvar_p/2). Only differences of log-variances are
     exponentiated, so that two equal ones, however large, give 0.
     """
+    mu_q, logvar_q, mu_p, logvar_p = _arrays(xp, mu_q, logvar_q, mu_p, logvar_p)
     d = logvar_q - logvar_p
     excess = xp.expm1(d)
     scale = xp.exp(-logvar_p / 2)

@@ -92,9 +92,11 @@ def einsum(xp: Any, subscripts: str, *operands: Array) -> Any:
             )
             lengths = dict(zip(letters, a.shape, strict=True))
             d = d.reshape([d.shape[known.index(c)] if c in known else 1 for c in unique])
-            d = xp.broadcast_to(d, [max(n, lengths[c]) for n, c in zip(d.shape, unique, strict=True)])
+            d = xp.broadcast_to(d, [lengths[c] if n == 1 else n for n, c in zip(d.shape, unique, strict=True)])
             if unique == letters:
                 return d
+            stretched = tuple(k for k, c in enumerate(unique) if lengths[c] == 1)
+            d = xp.sum(d, axis=stretched, keepdims=True)
             total = xp.zeros(a.shape, d.dtype)  # a repeated letter takes a diagonal: write to that view
             xp.einsum(letters + "->" + unique, total)[...] = d
             return total

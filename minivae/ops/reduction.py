@@ -13,14 +13,14 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 @op
 def sum(xp: Any, a: Array, axis: Axis = None, keepdims: bool = False) -> Any:
     """The sum over axis."""
-    return xp.sum(a, axis=axis, keepdims=keepdims), (lambda g: _spread(xp, g, a, axis, keepdims),)
+    return xp.sum(a, axis=axis, keepdims=keepdims), (lambda g: spread(xp, g, a, axis, keepdims),)
 
 
 @op
 def mean(xp: Any, a: Array, axis: Axis = None, keepdims: bool = False) -> Any:
     """The mean over axis."""
     y = xp.mean(a, axis=axis, keepdims=keepdims)
-    return y, (lambda g: _spread(xp, g / _count(a, y), a, axis, keepdims),)
+    return y, (lambda g: spread(xp, g / _count(a, y), a, axis, keepdims),)
 
 
 @op
@@ -30,7 +30,7 @@ def var(xp: Any, a: Array, axis: Axis = None, keepdims: bool = False, ddof: int 
 
     def da(g: Array) -> Array:
         deviation = a - xp.mean(a, axis=axis, keepdims=True)
-        return _spread(xp, g * 2 / (_count(a, y) - ddof), a, axis, keepdims) * deviation
+        return spread(xp, g * 2 / (_count(a, y) - ddof), a, axis, keepdims) * deviation
 
     return y, (da,)
 
@@ -51,31 +51,38 @@ def min(xp: Any, a: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 
 @op
 def logsumexp(xp: Any, a: Array, axis: Axis = None, keepdims: bool = False) -> Any:
-    """log sum e^a over axis; the largest entry is taken out first, so that nothing overflows."""
-    kept = _logsumexp(xp, a, axis)
-    y = kept if keepdims else xp.squeeze(kept, axis=_all(a, axis))
-    return y, (lambda g: _spread(xp, g, a, axis, keepdims) * xp.exp(a - kept),)
+    """log sum e^a over axis; the largest entry m is taken out first, so that nothing overflows. -inf if all are."""
+    m, shifted, total = _shifted(xp, a, axis)
+    y = m + xp.log(total)
+    y = y if keepdims else xp.squeeze(y, axis=_all(a, axis))
+    return y, (lambda g: spread(xp, g, a, axis, keepdims) * (xp.exp(shifted) / total),)
 
 
 @op
 def softmax(xp: Any, a: Array, axis: int = -1) -> Any:
     """e^a / sum e^a over axis."""
-    y = xp.exp(a - _logsumexp(xp, a, axis))
+    _, shifted, total = _shifted(xp, a, axis)
+    y = xp.exp(shifted) / total
     return y, (lambda g: y * (g - xp.sum(g * y, axis=axis, keepdims=True)),)
 
 
 @op
 def log_softmax(xp: Any, a: Array, axis: int = -1) -> Any:
     """a - log sum e^a over axis."""
-    y = a - _logsumexp(xp, a, axis)
+    _, shifted, total = _shifted(xp, a, axis)
+    y = shifted - xp.log(total)
     return y, (lambda g: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True),)
 
 
-def _logsumexp(xp: Any, a: Array, axis: Axis) -> Array:
-    """log sum e^a with the axes kept; -inf where all entries are -inf."""
+def _shifted(xp: Any, a: Array, axis: Axis) -> tuple[Array, Array, Array]:
+    """The largest entry m over axis, a - m, and sum e^(a - m), the axes kept: no large number is rounded.
+
+    Where all entries are -inf (or one is inf), a is shifted by 0 and the sum taken as 1: m is the result.
+    """
     m = xp.max(a, axis=axis, keepdims=True)
-    m = xp.where(xp.isfinite(m), m, 0)
-    return m + xp.log(xp.sum(xp.exp(a - m), axis=axis, keepdims=True))
+    finite = xp.isfinite(m)
+    shifted = a - xp.where(finite, m, 0)
+    return m, shifted, xp.where(finite, xp.sum(xp.exp(shifted), axis=axis, keepdims=True), 1)
 
 
 def _all(a: Array, axis: Axis) -> tuple[int, ...]:
@@ -90,18 +97,20 @@ def _count(a: Array, y: Array) -> float:
     return float(a.size / y.size) if y.size else 0.0
 
 
-def restore(xp: Any, reduced: Array, axis: Axis, keepdims: bool, a: Array) -> Array:
+def _restore(xp: Any, reduced: Array, axis: Axis, keepdims: bool, a: Array) -> Array:
     """A reduced array with its reduced axes back, of length 1."""
-    return reduced if keepdims else xp.expand_dims(reduced, tuple(i % a.ndim for i in _all(a, axis)))
+    if keepdims or a.ndim == 0:
+        return reduced
+    return xp.expand_dims(reduced, tuple(i % a.ndim for i in _all(a, axis)))
 
 
-def _spread(xp: Any, g: Array, a: Array, axis: Axis, keepdims: bool) -> Array:
+def spread(xp: Any, g: Array, a: Array, axis: Axis, keepdims: bool) -> Array:
     """The cotangent of a reduction, repeated over what was reduced (a view)."""
-    return xp.broadcast_to(restore(xp, g, axis, keepdims, a), a.shape)
+    return xp.broadcast_to(_restore(xp, g, axis, keepdims, a), a.shape)
 
 
 def _share(xp: Any, g: Array, a: Array, y: Array, axis: Axis, keepdims: bool) -> Array:
     """The cotangent of an extremum y, shared evenly among the entries that attain it."""
-    attains = xp.equal(a, restore(xp, y, axis, keepdims, a))
+    attains = xp.equal(a, _restore(xp, y, axis, keepdims, a))
     count = xp.sum(attains, axis=axis, keepdims=True).astype(a.dtype)
-    return attains * (restore(xp, g, axis, keepdims, a) / count)
+    return xp.where(attains, _restore(xp, g, axis, keepdims, a) / count, 0)

@@ -13,8 +13,9 @@ from minivae.tensor import Operand, Tensor, op
 
 @op
 def astype(xp: Any, a: Array, dtype: Any) -> Any:
-    """The entries as another dtype. (The engine casts the gradient back.)"""
-    return a.astype(dtype), (lambda g: g,)
+    """The entries as another dtype. (The engine casts the gradient back; integers have none.)"""
+    y = a.astype(dtype)
+    return y, (None if y.dtype.kind in "iub" else lambda g: g,)
 
 
 @op
@@ -87,10 +88,10 @@ def stack(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
 def split(a: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """The inverse of concatenate: equal sections, or pieces cut at the indices."""
     n = a.shape[axis]
-    if isinstance(indices_or_sections, int):
+    if isinstance(indices_or_sections, int | np.integer):
         if indices_or_sections < 1 or n % indices_or_sections:
             raise ValueError(f"split: axis {axis} of length {n} has no {indices_or_sections} equal sections.")
-        cuts = list(range(0, n, n // indices_or_sections)) if n else [0] * indices_or_sections
+        cuts = [i * (n // indices_or_sections) for i in range(indices_or_sections)]
     else:
         cuts = [0, *indices_or_sections]
     ends: list[int | None] = [*cuts[1:], None]

@@ -1,0 +1,178 @@
+"""What the subcommands do. Each takes the parsed arguments; what it needs it imports itself, to start quickly."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from minivae import backend
+from minivae.errors import InputError
+
+
+def train(args: argparse.Namespace) -> None:
+    from minivae import data, models, report
+    from minivae.files import atomic_write
+    from minivae.train import Options, Trainer
+
+    if args.model not in models.MODELS:
+        raise InputError(f"unknown model '{args.model}': choose one of {', '.join(models.MODELS)}.")
+    options = Options(args.epochs, args.batch_size, args.lr, args.optimizer, args.seed, args.binarize, args.clip)
+    dataset = data.load(args.data)
+    arguments = {"shape": dataset.shape, "hidden": args.hidden, "latent": args.latent}
+    backend.manual_seed(args.seed)
+    model = models.build(args.model, **arguments)
+    out = _run_folder(args.out or Path("runs") / f"{args.model}-{dataset.name}")
+    print(f"{args.model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images")
+    print(model, flush=True)
+    config = {"model": args.model, "arguments": arguments, "data": str(args.data), "options": vars(options)}
+    with atomic_write(out / "config.json") as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
+    trainer = Trainer(model, dataset, options, (args.model, arguments), str(args.data))
+    trainer.run(out)
+    if trainer.interrupted:
+        print(f"minivae: stopped; the checkpoint is {out / 'model.npz'}", file=sys.stderr)
+        raise KeyboardInterrupt
+    report.figures(model, dataset, trainer.history, out)
+    print(f"{out}/: " + ", ".join(sorted(path.name for path in out.iterdir())))
+
+
+def _run_folder(out: Path) -> Path:
+    """A folder that can be written. An earlier run in it is moved to the next free name, OUT.1, OUT.2, ..."""
+    try:
+        if (out / "config.json").exists():
+            n = 1
+            while (aside := out.with_name(f"{out.name}.{n}")).exists():
+                n += 1
+            out.rename(aside)
+            print(f"the earlier run was moved to {aside}")
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError("no permission")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"the folder '{out}' cannot be written ({reason}): name another with --out.") from None
+    return out
+
+
+def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any], Path]:
+    """The model of a run, its header, and the run's folder."""
+    from minivae import checkpoint
+
+    path = args.run / "model.npz" if args.run.is_dir() else args.run
+    model, header = checkpoint.load_model(path)
+    return model, header, path.parent
+
+
+def _data(args: argparse.Namespace, header: dict[str, Any]) -> Any:
+    """The data set to look at, with images of the model's shape."""
+    from minivae import data
+
+    dataset = data.load(args.data or header["data"])
+    shape = tuple(header["arguments"]["shape"])
+    if dataset.shape != shape:
+        raise InputError(
+            f"the images of '{args.data or header['data']}' have shape {dataset.shape}, but the model in '{args.run}' "
+            f"was trained on {shape}: choose data of that shape with --data."
+        )
+    return dataset
+
+
+def _writable(path: Path) -> Path:
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"'{path}' cannot be written: name a file in a folder that exists and can be, with --out.")
+    return path
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from minivae.train import evaluate
+
+    model, header, _ = _load(args)
+    dataset = _data(args, header)
+    means = evaluate(model, dataset.test, binarize=header["options"]["binarize"], samples=args.samples, seed=args.seed)
+    print(f"{header['model']} on {dataset.name}, {len(dataset.test):,} test images, nats per image")
+    print(f"  ELBO                     {-means.pop('loss'):10.2f}")
+    bound = means.pop("nll")
+    for name, value in means.items():
+        print(f"    {name:22} {value:10.2f}")
+    print(f"  log p(x) at least        {-bound:10.2f}   (importance-weighted, K = {args.samples})")
+
+
+def sample(args: argparse.Namespace) -> None:
+    from minivae import report
+
+    model, _, folder = _load(args)
+    path = _writable(args.out or folder / "samples.png")
+    report.samples(model, args.count, path, args.seed)
+    print(path)
+
+
+def reconstruct(args: argparse.Namespace) -> None:
+    from minivae import report
+
+    model, header, folder = _load(args)
+    path = _writable(args.out or folder / "reconstructions.png")
+    report.reconstructions(model, _data(args, header).test, path, args.count)
+    print(path)
+
+
+def info(args: argparse.Namespace) -> None:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from threadpoolctl import threadpool_info
+
+    rows = {"minivae": version("minivae"), "Python": platform.python_version()}
+    for package in ("numpy", "scipy", "matplotlib", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            rows[package] = version(package)
+        except PackageNotFoundError:
+            rows[package] = "not installed"
+    rows["backend"] = f"{backend.current().name} ({backend.current().device()})"
+    for pool in threadpool_info():
+        if pool["user_api"] == "blas":
+            rows["BLAS"] = f"{pool['internal_api']} {pool['version']}, kernels for {pool.get('architecture', '?')}"
+            rows["threads"] = str(pool["num_threads"])
+    try:
+        rows["GPU"] = backend.CuPy().device()
+    except InputError as error:
+        rows["GPU"] = f"none: {error}"
+    for name, value in rows.items():
+        print(f"{name:14} {value}")
+
+
+def gradcheck(args: argparse.Namespace) -> None:
+    """A row for each op, layer and model loss: how many derivatives were compared, the worst error, the verdict."""
+    try:
+        from minivae.cases import CASES
+        from minivae.testing import check_op
+    except ModuleNotFoundError as error:
+        raise InputError(f"gradcheck needs the package {error.name}: pip install 'minivae[test]'.") from None
+
+    unknown = [name for name in args.op or () if name not in CASES]
+    if unknown:
+        raise InputError(f"unknown op '{unknown[0]}': choose from {', '.join(CASES)}.")
+    names = args.op or list(CASES)
+    failures = []
+    print(f"{'op':34} {'inputs':>6} {'cases':>6} {'derivatives':>11} {'worst error':>12}  verdict")
+    for name in names:
+        case = CASES[name]
+        row = f"{name:34} {len(case.arguments):6} {args.examples:6}"
+        try:
+            report = check_op(case.fn, *case.arguments, examples=args.examples, seed=args.seed)
+        except AssertionError as error:
+            failures.append(f"{name}: {error}")
+            print(f"{row} {'':11} {'':12}  FAILED", flush=True)
+        else:
+            notes = ", ".join(sorted({f"{f.kind}s met" for f in report.findings if f.kind == "kink"}))
+            print(f"{row} {report.entries:11} {report.worst:12.1e}  ok{f' ({notes})' if notes else ''}", flush=True)
+    if failures:
+        raise CheckFailed("\n\n".join(failures))
+    print(f"all {len(names)} gradients agree with finite differences")
+
+
+class CheckFailed(Exception):
+    """A check found a fault: exit code 1."""

@@ -1,0 +1,234 @@
+"""Tools for testing ops, ours and yours: hypothesis strategies for arrays, and `check_op`, which runs every check.
+
+    from minivae.testing import arrays, check_op
+
+    check_op(my_softplus, arrays(away_from=[0]), oracle=lambda x: np.log1p(np.exp(x)))
+
+Needs hypothesis (the extra `test`). Values are drawn by NumPy from a seed that hypothesis draws: examples are
+quick to make, they shrink in their shapes, and none depends on what floats hypothesis likes.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from minivae.backend import Array
+from minivae.findings import Report
+from minivae.gradcheck import gradcheck
+from minivae.tensor import Tensor, no_grad
+
+Strategy = st.SearchStrategy[Any]
+LAYOUTS = ("contiguous", "transposed", "strided", "reversed", "read-only")
+
+
+def shapes(min_dims: int = 0, max_dims: int = 3, max_side: int = 4, empty: bool = True) -> Strategy:
+    """Shapes, of 0-d and (unless empty is False) of zero-size arrays too."""
+    return hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=0 if empty else 1, max_side=max_side)
+
+
+@st.composite
+def arrays(
+    draw: st.DrawFn,
+    shape: Any = None,
+    low: float = -3.0,
+    high: float = 3.0,
+    away_from: Sequence[float] = (),
+    distinct: bool = False,
+    dtype: Any = np.float64,
+    layouts: Sequence[str] = LAYOUTS,
+) -> Array:
+    """Arrays of numbers between low and high, in any memory layout.
+
+    shape: a shape or a strategy; any by default. away_from: kinks, from which values keep 0.1.
+    distinct: no two values are closer than 1 / size, in random order (for max and its kin).
+    """
+    shape = draw(shapes()) if shape is None else draw(shape) if isinstance(shape, st.SearchStrategy) else shape
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x = rng.permutation(np.linspace(low, high, int(np.prod(shape)))).reshape(shape) if distinct else None
+    x = rng.uniform(low, high, shape) if x is None else x
+    for kink in away_from:
+        x = np.where(np.abs(x - kink) < 0.1, kink + np.where(x < kink, -0.1, 0.1) * (1 + np.abs(x - kink)), x)
+    return laid_out(np.asarray(x, dtype), draw(st.sampled_from(list(layouts))))
+
+
+def laid_out(x: Array, layout: str) -> Array:
+    """An array of the same values in another memory layout, one of LAYOUTS."""
+    if layout == "transposed":
+        return np.ascontiguousarray(x.T).T
+    if layout == "strided":
+        wide = np.zeros((*x.shape, 2), x.dtype)
+        wide[..., 1] = x
+        return wide[..., 1]
+    if layout == "reversed" and x.ndim:
+        return np.ascontiguousarray(x[::-1])[::-1]
+    x = x.copy()
+    x.flags.writeable = layout != "read-only"
+    return x
+
+
+@st.composite
+def broadcastable(draw: st.DrawFn, /, n: int = 2, **options: Any) -> list[Array]:
+    """A list of n arrays whose shapes broadcast together. options: of `arrays`."""
+    drawn = draw(hnp.mutually_broadcastable_shapes(num_shapes=n, min_dims=0, max_dims=3, min_side=0, max_side=4))
+    return [draw(arrays(shape, **options)) for shape in drawn.input_shapes]
+
+
+def axes(ndim: int) -> Strategy:
+    """An axis of an array of ndim dimensions, positive or negative, several, or None."""
+    some: list[Strategy] = [st.none()]
+    if ndim:
+        some += [st.integers(-ndim, ndim - 1), hnp.valid_tuple_axes(ndim, min_size=1)]
+    return st.one_of(some)
+
+
+def indices(shape: tuple[int, ...]) -> Strategy:
+    """An index of an array of this shape: slices, integers, None, Ellipsis, integer arrays or a boolean mask."""
+    some: list[Strategy] = [hnp.basic_indices(shape, allow_newaxis=True), hnp.arrays(np.bool_, shape)]
+    if shape and all(shape):
+        some.append(hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=4)))
+    return st.one_of(some)
+
+
+def check_op(
+    fn: Callable[..., Tensor],
+    *arguments: Strategy,
+    oracle: Callable[..., Any] | None = None,
+    rtol: float = 1e-6,
+    examples: int = 50,
+    seed: int = 0,
+) -> Report:
+    """Run every check of an op on drawn arguments; raises AssertionError, with code that repeats it, if one fails.
+
+    Returns the gradient checks of all examples in one report.
+
+    arguments: a strategy for each argument of fn; a list of arrays fills several (as from `broadcastable`). Arrays
+    become tensors; anything else is passed as it is. oracle: the same function of plain arrays, in NumPy, say.
+    Checked are the value against the oracle; the gradient (`gradcheck`, with all that it looks for); that float32
+    stays float32; that a strided array gives what a contiguous one gives; that no_grad records nothing; and that
+    backward frees the graph. The smallest failing example is the one that is reported.
+    """
+
+    total = Report(_name(fn))
+
+    @seeded(seed)
+    @settings(
+        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False,
+    )  # fmt: skip
+    @given(st.tuples(*arguments))
+    def run(drawn: tuple[Any, ...]) -> None:
+        args = [a for item in drawn for a in (item if isinstance(item, list) else [item])]
+        with _pasted(fn, args):
+            report = check_example(fn, args, oracle, rtol)
+        total.findings += report.findings
+        total.entries += report.entries
+        total.worst = max(total.worst, report.worst)
+
+    run()
+    return total
+
+
+def check_example(
+    fn: Callable[..., Tensor], args: Sequence[Any], oracle: Callable[..., Any] | None = None, rtol: float = 1e-6
+) -> Report:
+    """The checks of check_op at one point; returns what gradcheck found."""
+    floats = [i for i, a in enumerate(args) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+
+    def at(dtype: Any, copied: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """fn of these arguments, the floats as leaves of a dtype, and the leaves."""
+        leaves = [
+            Tensor(np.array(a, dtype) if copied else a.astype(dtype, copy=False), True) for a in _of(args, floats)
+        ]
+        return fn(*_with(args, floats, leaves)), leaves
+
+    y, leaves = at(np.float64)
+    value = y.numpy().copy()
+    if oracle:
+        expected = np.asarray(oracle(*args))
+        assert value.shape == expected.shape, f"the shape is {value.shape}, the oracle's {expected.shape}"
+        np.testing.assert_allclose(value, expected, rtol=rtol, atol=1e-10, err_msg="the value is not the oracle's")
+
+    report = gradcheck(lambda *ts: fn(*_with(args, floats, ts)), _of(args, floats), rtol=rtol, name=_name(fn))
+
+    single, single_leaves = at(np.float32)
+    assert single.dtype == np.float32 or y.dtype != np.float64, f"float32 inputs give {single.dtype}"
+    with no_grad():
+        assert not at(np.float64)[0].requires_grad, "no_grad() records a graph"
+    if not y.requires_grad:
+        return report
+
+    cotangent = np.random.default_rng(0).standard_normal(y.shape)
+    y.backward(cotangent)
+    contiguous, copies = at(np.float64, copied=True)
+    np.testing.assert_allclose(value, contiguous.numpy(), rtol=1e-12, atol=1e-12, err_msg="strides change the value")
+    contiguous.backward(cotangent)
+    single.backward(cotangent.astype(np.float32))
+    for i, leaf, copy, half in zip(floats, leaves, copies, single_leaves, strict=True):
+        if leaf.grad is not None and half.grad is not None and copy.grad is not None:
+            assert half.grad.dtype == np.float32, f"input {i} is float32, its gradient {half.grad.dtype}"
+            message = f"strides change the gradient of input {i}"
+            np.testing.assert_allclose(leaf.grad, copy.grad, rtol=1e-9, atol=1e-12, err_msg=message)
+    try:
+        y.backward(cotangent)
+    except RuntimeError:
+        pass
+    else:
+        raise AssertionError("a second backward() finds a graph: the first did not free it")
+    _freed(fn, args, floats)
+    return report
+
+
+def _freed(fn: Callable[..., Tensor], args: Sequence[Any], floats: list[int]) -> None:
+    """Without the garbage collector, nothing keeps the inputs alive once the result is gone."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        leaves = [Tensor(a.copy(), True) for a in _of(args, floats)]
+        alive = [weakref.ref(leaf.data) for leaf in leaves]
+        y = fn(*_with(args, floats, leaves))
+        y.backward(np.ones(y.shape, y.dtype))
+        del leaves, y
+        assert not any(ref() is not None for ref in alive), "a reference cycle keeps the inputs alive after backward()"
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def _pasted(fn: Callable[..., Tensor], args: Sequence[Any]) -> Iterator[None]:
+    """Add to a failure the code that repeats it."""
+    try:
+        yield
+    except Exception as error:
+        parts = ", ".join(f"np.{a!r}" if isinstance(a, np.ndarray) else repr(a) for a in args)
+        code = parts.replace("dtype=", "dtype=np.") if "dtype=" in parts else parts
+        raise AssertionError(
+            f"{error}\n\nTo repeat it:\n    import numpy as np\n    from minivae.testing import check_example\n"
+            f"    check_example({_name(fn)}, [{code}])"
+        ) from error
+
+
+def _of(args: Sequence[Any], places: list[int]) -> list[Any]:
+    return [args[i] for i in places]
+
+
+def _with(args: Sequence[Any], places: list[int], values: Sequence[Any]) -> list[Any]:
+    """The arguments with values in these places."""
+    out = list(args)
+    for i, value in zip(places, values, strict=True):
+        out[i] = value
+    return out
+
+
+def _name(fn: Any) -> str:
+    return str(getattr(fn, "__name__", fn))

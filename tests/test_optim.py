@@ -1,0 +1,334 @@
+"""Optimisers against their formulas on whole arrays, schedules, clipping. PyTorch: oracle/test_optim_torch.py."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from minivae import InputError, Tensor, nn, optim
+
+BLOCK = 1 << 15
+
+
+class Twins:
+    """Each optimiser in a few lines: w, g, its state s and the step t give the new w."""
+
+    @staticmethod
+    def sgd(w, g, s, t, lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False):
+        g = g + weight_decay * w
+        s["v"] = momentum * s.get("v", 0) + g
+        return w - lr * (g + momentum * s["v"] if nesterov else s["v"])
+
+    @staticmethod
+    def adam(w, g, s, t, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
+        w, g = (w - lr * weight_decay * w, g) if decoupled else (w, g + weight_decay * w)
+        s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+        s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g * g
+        return w - lr * (s["m"] / (1 - betas[0] ** t)) / (np.sqrt(s["v"] / (1 - betas[1] ** t)) + eps)
+
+    @staticmethod
+    def adamw(*args, **options):
+        return Twins.adam(*args, **options, decoupled=True)
+
+    @staticmethod
+    def adamax(w, g, s, t, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        g = g + weight_decay * w
+        s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+        s["u"] = np.maximum(betas[1] * s.get("u", 0), np.abs(g) + eps)
+        return w - lr / (1 - betas[0] ** t) * s["m"] / s["u"]
+
+    @staticmethod
+    def adagrad(w, g, s, t, lr=0.1, eps=1e-10, weight_decay=0.0):
+        g = g + weight_decay * w
+        s["s"] = s.get("s", 0) + g * g
+        return w - lr * g / (np.sqrt(s["s"]) + eps)
+
+
+CASES = {
+    "SGD": (optim.SGD, Twins.sgd, {"lr": 0.1}),
+    "SGD decay": (optim.SGD, Twins.sgd, {"lr": 0.1, "weight_decay": 0.2}),
+    "SGD momentum": (optim.SGD, Twins.sgd, {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.1}),
+    "SGD nesterov": (optim.SGD, Twins.sgd, {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.1, "nesterov": True}),
+    "Adam": (optim.Adam, Twins.adam, {"lr": 0.01}),
+    "Adam options": (
+        optim.Adam,
+        Twins.adam,
+        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.1},
+    ),
+    "AdamW": (optim.AdamW, Twins.adamw, {"lr": 0.01, "weight_decay": 0.3}),
+    "Adamax": (optim.Adamax, Twins.adamax, {"lr": 0.01, "weight_decay": 0.1}),
+    "Adagrad": (optim.Adagrad, Twins.adagrad, {"lr": 0.1, "weight_decay": 0.1}),
+}
+each = pytest.mark.parametrize("name", CASES)
+
+
+def normal(*shape: int, seed: int = 0, dtype: type = np.float64) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+SHAPES = ((), (3, 4), (0, 2), (BLOCK,), (BLOCK + 1,), (7, 10_001))
+
+
+@each
+def test_twenty_steps_follow_the_formula(name):
+    make, twin, options = CASES[name]
+    starts = [normal(*shape, seed=i) for i, shape in enumerate(SHAPES)]
+    parameters = [nn.Parameter(start.copy()) for start in starts]
+    arrays = [p.data for p in parameters]
+    optimizer = make(parameters, **options)
+    states: list[dict] = [{} for _ in starts]
+    for t in range(1, 21):
+        for i, p in enumerate(parameters):
+            g = normal(*p.shape, seed=100 * t + i)
+            p.grad = g.copy()
+            starts[i] = twin(starts[i], g, states[i], t, **options)
+        kept = [p.grad for p in parameters]
+        before = [g.copy() for g in kept]
+        optimizer.step()
+        for p, g, copy in zip(parameters, kept, before, strict=True):
+            assert p.grad is g
+            np.testing.assert_array_equal(g, copy)  # the gradient is only read
+    for p, array, expected in zip(parameters, arrays, starts, strict=True):
+        assert p.data is array
+        np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-13)
+
+
+@each
+def test_strides_do_not_matter(name):
+    make, _, options = CASES[name]
+    data, grads = normal(300, 130), [normal(300, 130, seed=i) for i in range(1, 4)]
+    plain = nn.Parameter(data.copy())
+    strided = nn.Parameter(np.asfortranarray(data))
+    wide = np.zeros((300, 260))
+    view = nn.Parameter(wide[:, ::2])
+    view.data[...] = data
+    parameters = [plain, strided, view]
+    optimizer = make(parameters, **options)
+    for g in grads:
+        plain.grad, strided.grad, view.grad = g, np.asfortranarray(g), np.repeat(g, 2, axis=1)[:, ::2]
+        optimizer.step()
+    np.testing.assert_array_equal(strided.data, plain.data)
+    np.testing.assert_array_equal(view.data, plain.data)
+    assert not wide[:, 1::2].any()
+    assert strided.data.flags.f_contiguous
+
+
+@each
+def test_a_parameter_without_gradient_is_skipped(name):
+    make, _, options = CASES[name]
+    used, unused = nn.Parameter(normal(5)), nn.Parameter(normal(5))
+    frozen = nn.Parameter(normal(5), requires_grad=False)
+    optimizer = make([used, unused, frozen], **options)
+    used.grad = normal(5, seed=1)
+    optimizer.step()
+    assert not np.array_equal(used.data, normal(5))
+    np.testing.assert_array_equal(unused.data, normal(5))
+    np.testing.assert_array_equal(frozen.data, normal(5))
+    for slot in optimizer.slots:
+        assert not optimizer.state[slot][1].any()
+
+
+@pytest.mark.parametrize("make", [optim.Adam, optim.AdamW, optim.Adamax])
+def test_a_late_first_gradient_moves_by_the_learning_rate(make):
+    early, late = nn.Parameter(np.zeros(3)), nn.Parameter(np.zeros(3))
+    optimizer = make([early, late], lr=0.01)
+    for t in range(50):
+        early.grad = np.ones(3)
+        late.grad = np.full(3, 2.0) if t == 49 else None
+        optimizer.step()
+    np.testing.assert_allclose(late.data, -0.01, rtol=1e-6)  # as each parameter's first step in PyTorch
+
+
+def test_zero_grad_forgets_and_leaves_frozen_ones_alone():
+    p, frozen = nn.Parameter(normal(3)), nn.Parameter(normal(3), requires_grad=False)
+    p.grad = normal(3)
+    optim.SGD([p, frozen]).zero_grad()
+    assert p.grad is None and frozen.grad is None
+
+
+@each
+def test_a_step_needs_no_memory_of_the_size_of_the_model(name):
+    make, _, options = CASES[name]
+    n = 10_000_000
+    p = nn.Parameter(np.zeros(n, np.float32))
+    p.grad = np.ones(n, np.float32)
+    optimizer = make([p], **options)
+    tracemalloc.start()
+    try:
+        optimizer.step()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < p.data.nbytes / 20  # 2 MB of 40; measured 0.5
+    assert p.data.max() < 0
+
+
+@each
+def test_the_state_goes_on_to_the_bit(name):
+    make, _, options = CASES[name]
+
+    def steps(optimizer, first, last):
+        for t in range(first, last):
+            for i, p in enumerate(optimizer.parameters):
+                p.grad = normal(*p.shape, seed=10 * t + i, dtype=np.float32)
+            optimizer.step()
+
+    def parameters(values):
+        return [nn.Parameter(np.array(v)) for v in values]
+
+    whole = make(parameters([normal(4, 3, dtype=np.float32), normal(6, dtype=np.float32)]), **options)
+    steps(whole, 0, 3)
+    state = whole.state_dict()
+    resumed = make(parameters([p.data for p in whole.parameters]), **options)
+    resumed.load_state_dict(state)
+    arrays = {key: value.copy() for key, value in state.items() if key != "steps"}
+    steps(whole, 3, 6)
+    steps(resumed, 3, 6)
+    for a, b in zip(whole.parameters, resumed.parameters, strict=True):
+        np.testing.assert_array_equal(a.data, b.data)
+    for key, value in arrays.items():
+        np.testing.assert_array_equal(state[key], value)  # what was saved is a copy
+    assert resumed.steps == 6
+
+
+def test_a_foreign_state_is_refused_and_changes_nothing():
+    p = nn.Parameter(normal(3))
+    optimizer = optim.Adam([p])
+    p.grad = normal(3)
+    optimizer.step()
+    good = optimizer.state_dict()
+    adamax = optim.Adamax([p]).state_dict()
+    bad = [
+        {},
+        adamax,
+        {key: value for key, value in good.items() if key != "steps"},
+        {key: value for key, value in good.items() if key != "v.0"},
+        good | {"v.1": np.zeros(3)},
+        good | {"m.0": np.zeros(4)},
+    ]
+    for state in bad:
+        with pytest.raises(InputError, match="Adam") as caught:
+            optimizer.load_state_dict(state)
+        assert "\n" not in str(caught.value)
+        after = optimizer.state_dict()
+        assert after["steps"] == 1
+        np.testing.assert_array_equal(after["m.0"], good["m.0"])
+        np.testing.assert_array_equal(after["v.0"], good["v.0"])
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "word"),
+    [
+        (optim.SGD, {"lr": -1.0}, "lr"),
+        (optim.Adam, {"lr": math.nan}, "lr"),
+        (optim.AdamW, {"lr": math.inf}, "lr"),
+        (optim.Adagrad, {"weight_decay": -0.1}, "weight_decay"),
+        (optim.SGD, {"nesterov": True}, "nesterov"),
+        (optim.SGD, {"momentum": -0.5}, "momentum"),
+        (optim.SGD, {"momentum": math.nan}, "momentum"),
+        (optim.Adam, {"betas": (0.9, 1.0)}, "betas"),
+        (optim.AdamW, {"betas": (-0.1, 0.9)}, "betas"),
+        (optim.Adamax, {"betas": (math.nan, 0.9)}, "betas"),
+        (optim.Adam, {"eps": -1e-8}, "eps"),
+        (optim.Adagrad, {"eps": -1e-8}, "eps"),
+    ],
+)
+def test_values_that_cannot_work(make, options, word):
+    with pytest.raises(InputError, match=word):
+        make([nn.Parameter(normal(3))], **options)
+
+
+# schedules
+
+
+def test_schedules_in_closed_form():
+    assert [optim.step_schedule(3, 0.5)(t) for t in (0, 2, 3, 5, 6)] == [1, 1, 0.5, 0.5, 0.25]
+    half = optim.cosine(10, final=0.2)
+    assert [half(t) for t in (0, 5, 10, 11, 99)] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2], abs=1e-15)
+    assert optim.cosine(4)(1) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+    rise = optim.warmup(4)
+    assert [rise(t) for t in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    both = optim.warmup(4, optim.cosine(10))
+    assert [both(t) for t in (1, 4, 9, 14, 15)] == pytest.approx([0.5, 1, 0.5, 0, 0])
+    assert optim.warmup(0)(0) == 1
+
+
+def test_the_rate_can_be_set_between_steps():
+    p = nn.Parameter(np.zeros(1))
+    optimizer = optim.SGD([p], lr=1.0)
+    schedule = optim.step_schedule(1, 0.5)
+    for t in range(3):
+        optimizer.lr = schedule(t)
+        p.grad = np.ones(1)
+        optimizer.step()
+    assert p.data[0] == -1.75
+
+
+# clipping
+
+
+def test_clipping_scales_all_alike():
+    a, b, c = nn.Parameter(np.zeros((2, 2))), nn.Parameter(np.zeros(1)), nn.Parameter(np.zeros(3))
+    a.grad, b.grad = np.array([[1.0, 2], [0, 4]]), np.array([2.0])  # norm 5
+    norm = optim.clip_grad_norm(iter([a, b, c]), 1.0)
+    assert norm.shape == () and float(norm) == pytest.approx(5)
+    np.testing.assert_allclose(a.grad, [[0.2, 0.4], [0, 0.8]], rtol=1e-6)
+    np.testing.assert_allclose(b.grad, [0.4], rtol=1e-6)
+    assert c.grad is None
+    assert float(optim.grad_norm([a.grad, b.grad])) == pytest.approx(1, rel=1e-6)
+
+
+def test_no_clipping_under_the_norm():
+    p = nn.Parameter(np.zeros(4, np.float32))
+    p.grad = normal(4, dtype=np.float32)
+    before = p.grad.copy()
+    norm = optim.clip_grad_norm([p], 10.0)
+    np.testing.assert_array_equal(p.grad, before)
+    assert float(norm) == pytest.approx(np.linalg.norm(before), rel=1e-6)
+    assert p.grad.dtype == norm.dtype == np.float32
+
+
+def test_clipping_without_gradients():
+    assert float(optim.clip_grad_norm([nn.Parameter(np.zeros(3))], 1.0)) == 0
+    assert float(optim.clip_grad_norm([], 1.0)) == 0
+
+
+def test_clipping_of_gradients_with_strides():
+    p = nn.Parameter(np.zeros((3, 4)))
+    base = normal(4, 6)
+    p.grad = base[:, ::2].T
+    before = p.grad.copy()
+    norm = optim.clip_grad_norm([p], 0.5)
+    assert float(norm) == pytest.approx(np.linalg.norm(before))
+    np.testing.assert_allclose(p.grad, before * 0.5 / (np.linalg.norm(before) + 1e-6))
+
+
+def test_gradients_of_backward_can_be_clipped():
+    """sum() hands on a broadcast view; a leaf must own its gradient nevertheless."""
+    p, q = nn.Parameter(np.ones((3, 4))), nn.Parameter(np.ones((3, 4)))
+    (p + q).sum().backward()
+    optim.clip_grad_norm([p, q], 1.0)
+    for leaf in (p, q):
+        np.testing.assert_allclose(leaf.grad, 1 / math.sqrt(24), rtol=1e-6)
+
+
+# in use
+
+
+def test_every_optimiser_finds_the_minimum():
+    target = normal(6)
+    for make, options in [
+        (optim.SGD, {"lr": 0.3, "momentum": 0.5, "nesterov": True}),
+        (optim.Adam, {"lr": 0.1}),
+        (optim.AdamW, {"lr": 0.1, "weight_decay": 0.0}),
+        (optim.Adamax, {"lr": 0.2}),
+        (optim.Adagrad, {"lr": 1.0}),
+    ]:
+        p = nn.Parameter(np.zeros(6))
+        optimizer = make([p], **options)
+        for _ in range(200):
+            optimizer.zero_grad()
+            ((p - Tensor(target)) ** 2).sum().backward()
+            optimizer.step()
+        np.testing.assert_allclose(p.data, target, atol=1e-2, err_msg=make.__name__)
