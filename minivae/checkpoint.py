@@ -40,9 +40,13 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"'{path}' is no checkpoint of minivae: it has no header; give the model.npz of a run.")
     if not np.array_equal(members.pop("digest"), _digest(members)):
         raise InputError(f"'{path}' was altered after it was written: its digest does not fit; train again.")
-    header = json.loads(members.pop("header").tobytes())
-    if header["format"] != FORMAT:
-        raise InputError(f"'{path}' has format {header['format']}, but this minivae reads {FORMAT}: update minivae.")
+    try:
+        header: dict[str, Any] = json.loads(members.pop("header").tobytes())
+        version = header["format"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        raise InputError(f"'{path}' is no checkpoint of minivae: its header is no JSON object with a format.") from None
+    if version != FORMAT:
+        raise InputError(f"'{path}' has format {version}, but this minivae reads format {FORMAT}: update minivae.")
     return header, members
 
 
@@ -75,4 +79,6 @@ def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     """NumPy's numbers and arrays, as a generator's state holds them, for JSON."""
-    return value.tolist()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"a checkpoint's header cannot hold {value!r}")

@@ -139,10 +139,11 @@ class _Probe:
                 raise _Fault("nonfinite", f"the gradient of input {i} holds NaN or infinity", input=i)
             if not np.array_equal(a, b):
                 raise _Fault("nondeterministic", f"two backward passes give input {i} different gradients", input=i)
-            scale = np.abs(a).max(initial=0) + np.abs(c).max(initial=0)
+            rounding = 1e-9 * (np.abs(a).max(initial=0) + np.abs(c).max(initial=0))
+            rounding += 1e-12 * (1 + np.abs(self.value).max(initial=0)) * self.value.size  # of sums that cancel
             if z is not None and z.any():
                 raise _Fault("nonlinear", f"a zero cotangent gives input {i} a gradient that is not zero", input=i)
-            if np.abs(a + c - s).max(initial=0) > 1e-9 * scale:
+            if np.abs(a + c - s).max(initial=0) > rounding:
                 raise _Fault("nonlinear", f"vjp(u) + vjp(v) is not vjp(u + v) for input {i}", input=i)
 
 

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from minivae import backend
 from minivae.backend import Array
 from minivae.errors import InputError
@@ -27,13 +29,12 @@ class Optimizer:
     slots: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0):
-        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-            if not (value >= 0 and math.isfinite(value)):
-                raise InputError(f"{name} {value} is no usable value: give a number of at least 0.")
+        _check(lr=lr, weight_decay=weight_decay)
         self.parameters = list(parameters)
         self.lr = lr
         self.weight_decay = weight_decay
         self.steps = 0
+        self.counts = [0] * len(self.parameters)  # updates of each parameter: it may have had no gradient at first
         self.state = {
             slot: [backend.of(p.data).zeros(p.shape, dtype=p.dtype) for p in self.parameters] for slot in self.slots
         }
@@ -49,35 +50,39 @@ class Optimizer:
         for i, p in enumerate(self.parameters):
             if p.grad is None:
                 continue
+            self.counts[i] += 1
             xp = backend.of(p.data)
             flat = [xp.ascontiguousarray(a).reshape(-1) for a in (p.data, p.grad, *(s[i] for s in self.state.values()))]
             scratch = [xp.empty_like(xp.blocks(flat[0])[0][0]) for _ in range(2)] if p.size else []
             for w, g, *state in xp.blocks(*flat):
                 a, b = (s[: w.size] for s in scratch)
-                self.update(xp, w, g, state, a, b)
+                self.update(xp, w, g, state, a, b, self.counts[i])
             if not p.data.flags.c_contiguous:
                 p.data[...] = flat[0].reshape(p.shape)
 
-    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array) -> None:
-        """Change w and state in place. a and b are scratch arrays of the same shape; g is left as it is."""
+    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array, t: int) -> None:
+        """Change w and state in place. a and b are scratch arrays of the same shape; t counts from 1."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as NumPy arrays, "slot.i" for parameter i, and the number of "steps"."""
+        """The state as NumPy arrays, "slot.i" for parameter i, and the numbers of "steps" and of updates, "counts"."""
         arrays = {f"{slot}.{i}": backend.to_numpy(a).copy() for slot, s in self.state.items() for i, a in enumerate(s)}
-        return {"steps": self.steps, **arrays}
+        return {"steps": self.steps, "counts": np.array(self.counts, np.int64), **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set what state_dict() gave. Raises InputError where it is of other parameters or another optimiser."""
         own = {f"{slot}.{i}": a for slot, s in self.state.items() for i, a in enumerate(s)}
         wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
-        wrong += [name for name in state if name not in own and name != "steps"]
-        if wrong or "steps" not in state:
+        wrong += [name for name in state if name not in own and name not in ("steps", "counts")]
+        if len(state.get("counts", ())) != len(self.parameters) or "steps" not in state:
+            wrong.append("counts")
+        if wrong:
             raise InputError(
-                f"this optimiser state does not fit {type(self).__name__}: '{(wrong or ['steps'])[0]}' is missing, "
+                f"this optimiser state does not fit {type(self).__name__}: '{wrong[0]}' is missing, "
                 "unexpected or of another shape; use the optimiser and the model that it was saved with."
             )
         self.steps = int(state["steps"])
+        self.counts = [int(n) for n in state["counts"]]
         for name, a in own.items():
             a[...] = backend.of(a).asarray(state[name], dtype=a.dtype)
 
@@ -98,6 +103,8 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ):
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum {momentum} is no usable value: give a number of at least 0 and below 1.")
         if nesterov and not momentum:
             raise InputError("nesterov needs a momentum above 0: give momentum=0.9, say.")
         self.momentum = momentum
@@ -106,7 +113,7 @@ class SGD(Optimizer):
             self.slots = ()
         super().__init__(parameters, lr, weight_decay)
 
-    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array) -> None:
+    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array, t: int) -> None:
         g = _decayed(xp, w, g, self.weight_decay, a)
         if self.momentum:
             (v,) = state
@@ -136,13 +143,14 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        if not all(0 <= beta < 1 for beta in betas):
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise InputError(f"betas {betas} are no usable values: give two numbers of at least 0 and below 1.")
         super().__init__(parameters, lr, weight_decay)
+        _check(eps=eps)
         self.betas = betas
         self.eps = eps
 
-    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array) -> None:
+    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array, t: int) -> None:
         m, v = state
         beta1, beta2 = self.betas
         if self.decoupled:
@@ -156,10 +164,10 @@ class Adam(Optimizer):
         a *= 1 - beta2
         v += a
         xp.sqrt(v, out=a)  # a = sqrt(v / (1 - beta2^t)) + eps
-        a *= 1 / math.sqrt(1 - beta2**self.steps)
+        a *= 1 / math.sqrt(1 - beta2**t)
         a += self.eps
         xp.divide(m, a, out=a)
-        a *= self.lr / (1 - beta1**self.steps)
+        a *= self.lr / (1 - beta1**t)
         w -= a
 
 
@@ -197,7 +205,7 @@ class Adamax(Adam):
     ):
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
-    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array) -> None:
+    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array, t: int) -> None:
         m, u = state
         beta1, beta2 = self.betas
         g = _decayed(xp, w, g, self.weight_decay, b)
@@ -208,7 +216,7 @@ class Adamax(Adam):
         a += self.eps
         xp.maximum(u, a, out=u)
         xp.divide(m, u, out=a)
-        a *= self.lr / (1 - beta1**self.steps)
+        a *= self.lr / (1 - beta1**t)
         w -= a
 
 
@@ -221,9 +229,10 @@ class Adagrad(Optimizer):
         self, parameters: Iterable[Parameter], lr: float = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0
     ):
         super().__init__(parameters, lr, weight_decay)
+        _check(eps=eps)
         self.eps = eps
 
-    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array) -> None:
+    def update(self, xp: Any, w: Array, g: Array, state: list[Array], a: Array, b: Array, t: int) -> None:
         (s,) = state
         g = _decayed(xp, w, g, self.weight_decay, b)
         s += xp.multiply(g, g, out=a)
@@ -232,6 +241,13 @@ class Adagrad(Optimizer):
         xp.divide(g, a, out=a)
         a *= self.lr
         w -= a
+
+
+def _check(**values: float) -> None:
+    """Raise InputError for a number that is negative or not finite."""
+    for name, value in values.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise InputError(f"{name} {value} is no usable value: give a number of at least 0.")
 
 
 def _decayed(xp: Any, w: Array, g: Array, weight_decay: float, out: Array) -> Array:

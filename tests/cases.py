@@ -220,9 +220,7 @@ def joined(draw: Any, stacked: bool) -> Call:
 @st.composite
 def matrices(draw: Any) -> Call:
     """Vectors, matrices and stacks that fit a product."""
-    drawn = draw(
-        hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=2, min_side=0, max_side=3)
-    )
+    drawn = draw(hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=2, min_side=0, max_side=3))
     return tuple(numbers(draw(seeds), *drawn.input_shapes)), {}
 
 
@@ -452,13 +450,14 @@ TABLE = [
     Row("transpose", ops.transpose, rearranged(new_axes), chosen(np.transpose)),
     Row(
         "swapaxes", ops.swapaxes,
-        rearranged(lambda draw, s: {"axis1": an_axis(draw, s), "axis2": an_axis(draw, s)}, ndim=1), same("swapaxes"),
+        rearranged(lambda draw, s: {"axis1": an_axis(draw, s), "axis2": an_axis(draw, s)}, ndim=1),
+        chosen(np.swapaxes),
     ),
     Row("expand_dims", ops.expand_dims, rearranged(expanded), chosen(np.expand_dims)),
     Row("squeeze", ops.squeeze, rearranged(squeezed), chosen(np.squeeze)),
     Row(
         "broadcast_to", ops.broadcast_to, elementwise(real, real).map(lambda c: (c[0][:1], {"shape": np.add(*c[0]).shape})),
-        same("broadcast_to"),
+        lambda t, a, shape: a.expand(shape),
     ),
     Row(
         "concatenate", lambda *tensors, axis: ops.concatenate(tensors, axis), joined(stacked=False),

@@ -9,6 +9,8 @@ import time
 import numpy as np
 import pytest
 
+from minivae import checkpoint
+
 
 def minivae(*args: object, cwd=None, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -179,10 +181,8 @@ def test_a_bad_mnist_file_is_named(fault, tmp_path):
 
 
 def test_a_checkpoint_of_another_model_or_a_corrupt_one(run, tmp_path):
-    weights = dict(np.load(run / "model.npz"))
-    other = {name: array for name, array in weights.items() if name != "header"}
-    header = bytes(weights["header"]).replace(b'"model": "vae"', b'"model": "gan"')
-    np.savez(tmp_path / "other.npz", header=np.frombuffer(header, np.uint8), **other)
+    header, arrays = checkpoint.load(run / "model.npz")
+    checkpoint.save(tmp_path / "other.npz", header | {"model": "gan"}, arrays)
     (tmp_path / "corrupt.npz").write_bytes((run / "model.npz").read_bytes()[:-5000])
     np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
     for command in ("evaluate", "sample", "reconstruct"):

@@ -1,4 +1,4 @@
-"""Layers: gradients, values by hand, initial values; modules: names, state, freezing. PyTorch: oracle/test_nn_torch.py."""
+"""Layers: gradients, values, initial values; modules: names, state, freezing. PyTorch: oracle/test_nn_torch.py."""
 
 import math
 
@@ -205,6 +205,12 @@ def test_activations_take_their_option_by_position_as_in_pytorch(make, keyword):
     layer = make()
     x = Tensor(normal(3, 4))
     np.testing.assert_array_equal(layer(x).numpy(), type(layer)(**keyword)(x).numpy())
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (-1, 2)])
+def test_linear_refuses_to_be_empty(sizes):
+    with pytest.raises(ValueError, match="Linear"):
+        nn.Linear(*sizes)
 
 
 # initial values

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 from cases import TABLE, cotangent, gradients
-from hypothesis import given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from minivae import Tensor, gradcheck, no_grad, ops
@@ -31,15 +31,12 @@ def test_gradient(row, data):
 @every_op
 def test_the_table_draws_what_has_a_gradient(row):
     """A row of which all calls were empty or constant would prove nothing."""
-    compared = []
 
-    @given(row.calls)
-    def draw(call):
+    def proves(call):
         arrays, options = call
-        compared.append(gradcheck(lambda *tensors: row.fn(*tensors, **options), arrays).entries)
+        return gradcheck(lambda *tensors: row.fn(*tensors, **options), arrays, raise_exception=False).entries > 2
 
-    draw()
-    assert sum(compared) > 10
+    find(row.calls, proves, settings=settings(max_examples=200, phases=[Phase.generate]))
 
 
 LAYOUTS = {
@@ -63,42 +60,26 @@ def laid_out(a, layout):
 
 @every_op
 @given(data=st.data())
+@few
 def test_layouts_in_memory(row, data):
     arrays, options = data.draw(row.calls)
     value, grads = gradients(row.fn, arrays, options)
     layout = st.sampled_from(list(LAYOUTS))
     elsewhere = [laid_out(a, data.draw(layout)) for a in arrays]
-    seed = laid_out(cotangent(value.data), data.draw(layout))
-    same_value, same_grads = gradients(row.fn, elsewhere, options, seed)
-    np.testing.assert_allclose(same_value.data, value.data, rtol=1e-12, atol=1e-14)
-    for same, grad in zip(same_grads, grads, strict=True):
+    seed = cotangent(value.data)
+    assert_same(gradients(row.fn, elsewhere, options, laid_out(seed, data.draw(layout))), (value, grads))
+    stretched = np.broadcast_to(1.5, value.shape)  # as it comes from sum(): its strides are zero
+    assert_same(gradients(row.fn, arrays, options, stretched), gradients(row.fn, arrays, options, stretched.copy()))
+
+
+def assert_same(results, expected, rtol=1e-12, atol=1e-14):
+    """Compare values and gradients."""
+    (value, grads), (expected_value, expected_grads) = results, expected
+    np.testing.assert_allclose(value.data, expected_value.data, rtol, atol)
+    for grad, other in zip(grads, expected_grads, strict=True):
+        assert (grad is None) == (other is None)
         if grad is not None:
-            np.testing.assert_allclose(same, grad, rtol=1e-12, atol=1e-14)
-
-
-@every_op
-@given(data=st.data())
-def test_a_seed_of_one_number_repeated(row, data):
-    """The cotangent that comes from sum(): a view whose strides are zero."""
-    arrays, options = data.draw(row.calls)
-    shape = gradients(row.fn, arrays, options)[0].shape
-    _, stretched = gradients(row.fn, arrays, options, np.broadcast_to(1.5, shape))
-    _, full = gradients(row.fn, arrays, options, np.full(shape, 1.5))
-    for a, b in zip(stretched, full, strict=True):
-        if b is not None:
-            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
-
-
-@every_op
-@given(data=st.data())
-def test_backward_is_linear(row, data):
-    arrays, options = data.draw(row.calls)
-    value = gradients(row.fn, arrays, options)[0].data
-    u, v = cotangent(value, 1), cotangent(value, 2)
-    of_u, of_v, of_both = (gradients(row.fn, arrays, options, seed)[1] for seed in (u, v, np.asarray(3 * u - v)))
-    for gu, gv, g in zip(of_u, of_v, of_both, strict=True):
-        if g is not None:
-            np.testing.assert_allclose(3 * gu - gv, g, rtol=1e-9, atol=1e-9 * np.abs(g).max(initial=0))
+            np.testing.assert_allclose(grad, other, rtol, atol)
 
 
 @every_op
@@ -114,27 +95,22 @@ def test_dtype_is_kept(row, dtype, data):
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.weak], ids=lambda row: row.name)
-@pytest.mark.parametrize("scalar", [float, np.float64, np.float32], ids=lambda kind: kind.__name__)
 @given(data=st.data())
 @few
-def test_numbers_are_weak_operands(row, scalar, data):
+def test_numbers_are_weak_operands(row, data):
     """A number among the operands does what an array full of it does, and float32 stays float32."""
     arrays, options = data.draw(row.calls.filter(lambda call: len(call[0]) > 1 and all(a.size for a in call[0])))
     arrays = [np.asarray(a, np.float32) for a in np.broadcast_arrays(*arrays)]
-    i = data.draw(st.integers(0, len(arrays) - 1))
-    number = scalar(0.5)
-    full = np.full(arrays[i].shape, 0.5, np.float32)
-    rest = [a for j, a in enumerate(arrays) if j != i]
+    for i, number in itertools.product(range(len(arrays)), (0.5, np.float64(0.5), np.float32(0.5))):
 
-    def called_with(operand):
-        return lambda *tensors: row.fn(*tensors[:i], operand, *tensors[i:], **options)
+        def called_with(operand, i=i):
+            return lambda *rest: row.fn(*rest[:i], operand, *rest[i:], **options)
 
-    value, grads = gradients(called_with(number), rest, {})
-    same_value, same_grads = gradients(called_with(full), rest, {})
-    assert value.dtype == np.float32
-    np.testing.assert_allclose(value.data, same_value.data, rtol=1e-5, atol=1e-6)
-    for a, b in zip(grads, same_grads, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        rest = [a for j, a in enumerate(arrays) if j != i]
+        value, grads = gradients(called_with(number), rest, {})
+        full = gradients(called_with(np.full(arrays[i].shape, 0.5, np.float32)), rest, {})
+        assert value.dtype == np.float32, (i, number)
+        assert_same((value, grads), full, 1e-5, 1e-6)
 
 
 @every_op
@@ -157,6 +133,7 @@ def test_only_what_is_asked_for(row, data):
 
 @every_op
 @given(data=st.data())
+@few
 def test_a_vjp_keeps_to_its_contract(row, data):
     """It returns a fresh array, its cotangent or a view of it, never what it or someone else keeps; it changes nothing."""
     arrays, options = data.draw(row.calls)
@@ -169,7 +146,7 @@ def test_a_vjp_keeps_to_its_contract(row, data):
     node = engine.Node
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "Node", recording_node)
-        gradients(row.fn, arrays, options, only=None, seed=None)
+        gradients(row.fn, arrays, options)
     kept = [*arrays, *(value for value, _ in made)]
     before = [a.copy() for a in kept]
     assert any(edges for _, edges in made)

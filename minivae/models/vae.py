@@ -69,6 +69,8 @@ class VAE(nn.Module):
 
         The k samples are drawn a few at a time, so that memory does not grow with k.
         """
+        if k < 1 or not len(x):
+            raise InputError(f"nll_bound needs at least one sample and one image, not {k} and {len(x)}.")
         few = max(1, 4096 // len(x))
         parts = [ops.logsumexp(self.log_weights(x, min(few, k - done), rng), axis=0) for done in range(0, k, few)]
         return (math.log(k) - ops.logsumexp(ops.stack(parts), axis=0)).data

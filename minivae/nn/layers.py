@@ -16,6 +16,8 @@ class Linear(Module):
     """x weight^T + bias. x (..., in_features) -> (..., out_features); weight (out, in), bias (out,)."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, rng: Any = None):
+        if min(in_features, out_features) < 1:
+            raise ValueError(f"Linear: in_features {in_features} and out_features {out_features} must be at least 1.")
         self.weight = Parameter(init.kaiming_uniform((out_features, in_features), rng=rng))
         self.bias = Parameter(init.uniform((out_features,), 1 / math.sqrt(in_features), rng)) if bias else None
 
@@ -83,19 +85,13 @@ class Dropout(Module):
 
 
 class Activation(Module):
-    """A layer without parameters: an elementwise op, with its options."""
+    """A layer without parameters: an elementwise op."""
 
     function: ClassVar[Callable[..., Tensor]]
 
-    def __init__(self, **options: Any):
-        self.options = options
-
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.function(x, **self.options)
+        y: Tensor = self.function(x)
         return y
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.options.items())
 
 
 class ReLU(Activation):
@@ -104,16 +100,30 @@ class ReLU(Activation):
     function = staticmethod(ops.relu)
 
 
-class LeakyReLU(Activation):
-    """x where x > 0, else negative_slope x (0.01)."""
+class LeakyReLU(Module):
+    """x where x > 0, else negative_slope x."""
 
-    function = staticmethod(ops.leaky_relu)
+    def __init__(self, negative_slope: float = 0.01):
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.leaky_relu(x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
 
 
-class ELU(Activation):
+class ELU(Module):
     """x where x > 0, else alpha (e^x - 1)."""
 
-    function = staticmethod(ops.elu)
+    def __init__(self, alpha: float = 1.0):
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.elu(x, self.alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}"
 
 
 class GELU(Activation):

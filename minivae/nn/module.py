@@ -96,6 +96,11 @@ class Module:
             for name, t in own.items()
             if name in state and np.shape(state[name]) != t.shape
         ]
+        faults += [
+            f"'{name}' holds {np.asarray(state[name]).dtype} instead of numbers"
+            for name in own
+            if name in state and np.asarray(state[name]).dtype.kind not in "fiub"
+        ]
         if faults:
             more = f", and {len(faults) - 4} more" if len(faults) > 4 else ""
             raise InputError(

@@ -7,6 +7,16 @@ from minivae import nn, optim
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
 
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """PyTorch's threads, of no use on arrays as small as these, would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 SHAPES = ((5,), (3, 4), ((1 << 15) + 1,), (3, 30_001))  # the last two: more than a block, no multiple of it
 
 SGD, ADAM, ADAMW = (optim.SGD, torch.optim.SGD), (optim.Adam, torch.optim.Adam), (optim.AdamW, torch.optim.AdamW)
@@ -35,7 +45,9 @@ def normal(*shape: int, seed: int = 0, dtype: type = np.float64) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(("make", "make_theirs", "options"), CASES, ids=lambda value: str(getattr(value, "__name__", value)))
+@pytest.mark.parametrize(
+    ("make", "make_theirs", "options"), CASES, ids=lambda value: str(getattr(value, "__name__", value))
+)
 def test_twenty_steps(make, make_theirs, options, dtype):
     mine = [nn.Parameter(normal(*shape, seed=i, dtype=dtype)) for i, shape in enumerate(SHAPES)]
     theirs = [torch.nn.Parameter(torch.from_numpy(p.data.copy())) for p in mine]

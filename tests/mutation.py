@@ -1,0 +1,533 @@
+"""Planted errors: every line of gradient code is damaged in turn, one change each, and the suite must notice.
+
+    python tests/mutation.py [--op NAME] [--jobs N] [--sample N --seed S]
+
+The changes are made in the syntax tree of the vjps in minivae/ops, of the helpers that they call, and of the engine
+(minivae/graph.py). Each mutant runs in a process of its own, whose import of that one file yields the damaged source:
+first the gradient checks of the op (minivae/cases.py), then, if they pass, its tests. A mutant that nothing notices
+must stand in EQUIVALENT with the reason why no test could; else the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import importlib.machinery
+import importlib.util
+import io
+import multiprocessing
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the processes share the cores
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = [*sorted(p for p in (ROOT / "minivae/ops").glob("*.py") if p.name != "__init__.py"), ROOT / "minivae/graph.py"]
+SHARED = {"_shifted"}  # forward code whose results the vjps share
+ENGINE_CASES = ["add", "mul", "concatenate", "split", "linear", "kl_normal.broadcast", "nn.LayerNorm", "einsum"]
+TIMEOUT = 20.0  # seconds for the gradient checks of one mutant; a loop without end is noticed
+
+EQUIVALENT: dict[str, list[str]] = {}  # reason -> mutants, as Mutant.key names them
+
+
+class Mutant(NamedTuple):
+    """One change. op: "file.function"; before, after: the statement or lambda around it; source: the whole file."""
+
+    op: str
+    kind: str
+    line: int
+    before: str
+    after: str
+    path: Path
+    source: str
+    cases: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.op} | {self.kind} | {self.after}"
+
+
+# ---- which code is gradient code ----
+
+
+def names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def is_op(function: ast.FunctionDef) -> bool:
+    return any(isinstance(d, ast.Name) and d.id == "op" for d in function.decorator_list)
+
+
+def gradient_code(function: ast.FunctionDef) -> list[ast.AST]:
+    """The vjps of an op, and the statements before them whose results only they use."""
+    roots: list[ast.AST] = [n for n in function.body if isinstance(n, ast.FunctionDef)]
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and node in function.body:
+            roots.append(node.value.elts[1])
+        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and node in function.body:
+            roots += node.value.args[3:]  # of _summed
+    inside = {id(n) for root in roots for n in ast.walk(root)}
+    for statement in reversed(function.body):
+        if isinstance(statement, ast.Assign):
+            made = {n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+            used = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id in made and id(n) not in inside]
+            if all(isinstance(n.ctx, ast.Store) for n in used):
+                roots.append(statement)
+                inside |= {id(n) for n in ast.walk(statement)}
+    return roots
+
+
+def call_graph() -> dict[str, set[str]]:
+    """For every function of minivae.ops, the others that it names, directly or not. Names are "file.function"."""
+    trees = {p.stem: ast.parse(p.read_text()) for p in FILES}
+    functions = {(m, f.name): f for m, t in trees.items() for f in t.body if isinstance(f, ast.FunctionDef)}
+    public = {name: m for m, name in functions if not name.startswith("_")}
+    graph = {
+        f"{m}.{name}": {
+            f"{m if (m, used) in functions else public[used]}.{used}"
+            for used in names(f)
+            if (m, used) in functions or used in public
+        }
+        for (m, name), f in functions.items()
+    }
+    for middle in graph:  # Warshall's transitive closure
+        for reached in graph.values():
+            if middle in reached:
+                reached |= graph[middle]
+    return graph
+
+
+# ---- the changes ----
+
+SWAPPED: dict[type, type] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.BitAnd: ast.BitOr,
+    ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+DROPPED = {  # calls that are left out, their first array in their place
+    "swapaxes": "transposition dropped", "transpose": "transposition dropped", "flip": "transposition dropped",
+    "argsort": "transposition dropped", "reshape": "reshape dropped", "expand_dims": "reshape dropped",
+    "ascontiguousarray": "reshape dropped", "_restore": "broadcast dropped", "broadcast_to": "broadcast dropped",
+    "spread": "broadcast dropped", "sum": "sum dropped", "mean": "sum dropped", "_rows": "reshape dropped",
+    "flat": "reshape dropped", "matrix": "reshape dropped",
+    **dict.fromkeys(("exp", "log", "cos", "sin", "sign", "abs", "log1p", "expm1"), "function dropped"),
+}  # fmt: skip
+OTHER = {"equal": ("not_equal", "mask inverted"), "mean": ("sum", "factor"), "cos": ("sin", "function dropped"),
+         "sin": ("cos", "function dropped")}  # fmt: skip
+
+
+def expression(text: str, **parts: ast.AST) -> Any:
+    """The tree of a text in which the names of parts stand for them."""
+
+    class Fill(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.AST:
+            return copy.deepcopy(parts[node.id]) if node.id in parts else node
+
+    statement = Fill().visit(ast.parse(text).body[0])
+    return statement.value if isinstance(statement, ast.Expr) else statement
+
+
+def changes(node: Any, parent: Any, field: str, scope: Scope) -> Iterator[tuple[str, ast.AST]]:
+    """The (kind, replacement) pairs of a node that stands in a field of its parent."""
+    x: Any = node
+    if field in ("body", "value") and scope.is_result(x, parent):
+        yield "sign", expression("-X", X=x)
+        yield "factor", expression("2 * X", X=x)
+    match node:
+        case ast.BinOp(left=left, op=op, right=right):
+            if type(op) in SWAPPED:
+                kind = {ast.Mult: "inverse", ast.Div: "inverse", ast.BitAnd: "mask inverted"}.get(type(op), "sign")
+                yield kind, ast.BinOp(left, SWAPPED[type(op)](), right)
+            if isinstance(op, ast.Add | ast.Sub | ast.BitAnd):
+                yield "term dropped", left
+                yield "term dropped", expression("-X", X=right) if isinstance(op, ast.Sub) else right
+            elif isinstance(op, ast.Mult | ast.Div | ast.Pow):
+                yield "factor dropped", left
+                if isinstance(op, ast.Mult):
+                    yield "factor dropped", right
+            elif isinstance(op, ast.MatMult):
+                yield "operand wrong", ast.BinOp(right, op, left)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
+            yield "axis wrong", expression("0")
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            yield "sign", operand
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield "mask inverted", operand
+        case ast.Constant(value=bool(value)):
+            yield "axis wrong" if field == "value" else "mask inverted", ast.Constant(not value)
+        case ast.Constant(value=int() | float() as value):
+            if isinstance(parent, ast.BinOp):
+                yield "factor", ast.Constant(value * 2 if value else 1)
+            elif isinstance(parent, ast.Call | ast.Tuple | ast.keyword | ast.Subscript):
+                axis = isinstance(parent, ast.keyword) or scope.called(parent) in ("expand_dims", "swapaxes")
+                yield "axis wrong" if axis else "off by one", ast.Constant(value + 1)
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in SWAPPED:
+            yield "mask inverted", ast.Compare(left, [SWAPPED[type(op)]()], [right])
+        case ast.BoolOp(op=op, values=values):
+            yield "mask inverted", ast.BoolOp(SWAPPED[type(op)](), values)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            yield "mask inverted", ast.IfExp(test, orelse, body)
+        case ast.If(test=test, body=body, orelse=orelse):
+            yield "mask inverted", ast.If(ast.UnaryOp(ast.Not(), test), body, orelse)
+        case ast.Attribute(value=value, attr="T"):
+            yield "transposition dropped", value
+        case ast.Call(func=func, args=args, keywords=keywords):
+            name = scope.called(x)
+            if name in DROPPED:
+                arrays = [a for a in args if not (isinstance(a, ast.Name) and a.id == "xp")]
+                method = isinstance(func, ast.Attribute) and not names(func) & {"xp", "np"}
+                yield DROPPED[name], func.value if method else arrays[0]
+            if name in OTHER and isinstance(func, ast.Attribute):
+                yield OTHER[name][1], ast.Call(ast.Attribute(func.value, OTHER[name][0], func.ctx), args, keywords)
+            if name == "where":
+                yield "mask inverted", ast.Call(func, [args[0], args[2], args[1]], keywords)
+                yield "mask dropped", args[1]
+                yield "mask dropped", args[2]
+            if name in ("slice", "vjp", "range"):
+                for i, arg in enumerate(args):
+                    shifted = expression("X + 1" if name == "slice" else "X - 1", X=arg)
+                    yield "off by one", ast.Call(func, [*args[:i], shifted, *args[i + 1 :]], keywords)
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="scatter_add"), args=[total, index, g])):
+            yield "accumulation lost", expression("T[I] = G", T=total, I=index, G=g)
+        case ast.Expr(value=ast.Call()):
+            yield "step dropped", ast.Pass()
+        case ast.Assign(targets=[target], value=value) if isinstance(target, ast.Subscript) or names(value) & {
+            getattr(target, "id", None)
+        }:
+            yield "step dropped", ast.Pass()
+        case ast.AugAssign(target=target, op=op, value=value):
+            yield "accumulation lost", ast.Assign([target], value, lineno=x.lineno)
+            yield "step dropped", ast.Pass()
+            yield "sign", ast.AugAssign(target, SWAPPED[type(op)](), value)
+        case ast.Name(id=name, ctx=ast.Load()) if not (isinstance(parent, ast.Call) and parent.func is x):
+            if name.startswith("axis"):
+                yield "axis wrong", ast.Constant(None)
+                yield "axis wrong", ast.Constant(0)
+            elif name == "keepdims":
+                yield "axis wrong", expression("not keepdims")
+            elif name in scope.arrays:
+                for other in scope.arrays - {name}:
+                    kind = "input for output" if scope.output in (name, other) else "operand wrong"
+                    yield kind, ast.Name(other, ast.Load())
+        case ast.Tuple(elts=elts) if x is scope.vjps and len(elts) > 1:
+            for i in range(len(elts) - 1):
+                yield "gradients swapped", ast.Tuple([*elts[:i], elts[i + 1], elts[i], *elts[i + 2 :]], x.ctx)
+        case ast.Lambda() if isinstance(parent, ast.Tuple) and parent is scope.vjps:
+            yield "gradient missing", ast.Constant(None)
+
+
+class Scope:
+    """What the changes need to know of the function around them."""
+
+    def __init__(self, function: ast.FunctionDef):
+        last = function.body[-1]
+        value = last.value if isinstance(last, ast.Return) else None
+        self.vjps: Any = None
+        self.output: str | None = None
+        arguments = [*function.args.args, *([function.args.vararg] if function.args.vararg else [])]
+        self.arrays = {a.arg for a in arguments if isinstance(a.annotation, ast.Name) and a.annotation.id == "Array"}
+        if function.args.vararg:
+            self.arrays -= {function.args.vararg.arg}
+        if is_op(function) and isinstance(value, ast.Tuple):
+            self.vjps = value.elts[1]
+            if isinstance(value.elts[0], ast.Name):
+                self.output = value.elts[0].id
+                self.arrays |= {self.output}
+        elif is_op(function) and isinstance(value, ast.Call):
+            self.vjps = value.args[3]
+        self.results: set[int] = set()  # values that a vjp, or a helper that makes arrays, returns
+        for n in ast.walk(function):
+            if isinstance(n, ast.Lambda) and [a.arg for a in n.args.args] == ["g"]:
+                self.results.add(id(n.body))
+            elif isinstance(n, ast.FunctionDef) and not is_op(n):
+                if isinstance(n.returns, ast.Name) and n.returns.id in ("Array", "float"):
+                    own = [r for s in n.body for r in ast.walk(s) if isinstance(r, ast.Return)]
+                    self.results |= {id(r.value) for r in own}
+
+    def is_result(self, node: ast.AST, parent: ast.AST) -> bool:
+        return id(node) in self.results and isinstance(parent, ast.Lambda | ast.Return)
+
+    def called(self, node: ast.AST) -> str | None:
+        """The last name of a called function."""
+        if not isinstance(node, ast.Call):
+            return None
+        return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", None)
+
+
+Place = tuple[Any, str, int | None, Any, Any]  # parent, field, index in a list, node, the statement or lambda around it
+
+
+def places(root: Any, around: Any) -> Iterator[Place]:
+    """Every node below root that may be changed."""
+    for field, value in ast.iter_fields(root):
+        if field in ("annotation", "returns", "decorator_list", "args") and not isinstance(root, ast.Call):
+            continue
+        for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(child, ast.Raise) or not isinstance(child, ast.AST):
+                continue
+            near = child if isinstance(child, ast.stmt | ast.Lambda) else around
+            yield root, field, i, child, near
+            yield from places(child, near)
+
+
+def headline(node: ast.AST) -> str:
+    return ast.unparse(node).splitlines()[0]
+
+
+def mutants_of(path: Path, source: str, graph: dict[str, set[str]]) -> Iterator[Mutant]:
+    """Every mutant of a file, in the order of its lines."""
+    tree = ast.parse(source)
+    functions = [f for f in tree.body if isinstance(f, ast.FunctionDef)]
+    engine = path.stem == "graph"
+    regions: dict[str, list[ast.AST]] = {f.name: gradient_code(f) for f in functions if is_op(f)}
+    called = {n for roots in regions.values() for root in roots for n in names(root)} | SHARED
+    called |= {"spread"}  # by losses, in another file
+    while True:  # helpers whole, where gradient code calls them; else only the functions nested in them
+        new = {f.name for f in functions if not is_op(f) and (f.name in called or engine)} - regions.keys()
+        if not new:
+            break
+        for f in functions:
+            if f.name in new:
+                regions[f.name] = list(f.body)
+                called |= names(f)
+    for f in functions:
+        regions.setdefault(f.name, [n for n in f.body if isinstance(n, ast.FunctionDef)] if "vjp" in ast.dump(f) else [])
+    seen = {ast.unparse(tree)}
+    for f in functions:
+        scope, label = Scope(f), f"{path.stem}.{f.name}"
+        cases = ENGINE_CASES if engine else _cases(label, graph)
+        holder = ast.Module(regions[f.name], [])
+        for parent, field, i, node, around in places(holder, f):
+            for kind, new_node in list(changes(node, parent, field, scope)):
+                before = headline(around if around is not f else node)
+                target = _holder_of(tree, node) if parent is holder else (parent, field, i)
+                _put(*target, new_node)
+                source_now = ast.unparse(ast.fix_missing_locations(tree))
+                after = headline(new_node if around is node or around is f else around)
+                _put(*target, node)
+                if source_now not in seen:
+                    seen.add(source_now)
+                    yield Mutant(label, kind, node.lineno, before, after, path, source_now, tuple(cases))
+        for name in _saved(f, regions[f.name]) if is_op(f) else []:
+            before = headline(f.body[-1])
+            returned: Any = f.body[-1]
+            value = returned.value.elts[0] if isinstance(returned.value, ast.Tuple) else None
+            if value is None:
+                continue
+            index = f.body.index(returned)
+            f.body.insert(index, ast.parse(f"{name}.fill(0.5)").body[0])
+            f.body.insert(index, expression("_kept = xp.asarray(V).copy()", V=value))
+            returned.value.elts[0] = ast.Name("_kept", ast.Load())
+            source_now = ast.unparse(ast.fix_missing_locations(tree))
+            del f.body[index : index + 2]
+            returned.value.elts[0] = value
+            yield Mutant(
+                label, "changed in place", returned.lineno, before, f"{name}.fill(0.5); {before}", path, source_now,
+                tuple(cases),
+            )  # fmt: skip
+
+
+def _holder_of(tree: ast.AST, node: ast.AST) -> tuple[Any, str, int | None]:
+    for parent in ast.walk(tree):
+        for field, value in ast.iter_fields(parent):
+            if value is node:
+                return parent, field, None
+            if isinstance(value, list) and any(v is node for v in value):
+                return parent, field, next(i for i, v in enumerate(value) if v is node)
+    raise LookupError(ast.unparse(node))
+
+
+def _put(parent: Any, field: str, i: int | None, node: ast.AST) -> None:
+    if i is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[i] = node
+
+
+def _saved(function: ast.FunctionDef, gradient: Sequence[ast.AST]) -> list[str]:
+    """The arrays of the forward pass that its vjps read."""
+    scope = Scope(function)
+    made = {
+        n.id
+        for s in function.body
+        if isinstance(s, ast.Assign) and any(isinstance(n, ast.BinOp | ast.Compare) or "xp" in names(n) for n in ast.walk(s))
+        for t in s.targets
+        for n in ast.walk(t)
+        if isinstance(n, ast.Name)
+    }
+    read = {n for root in gradient for n in names(root)}
+    return sorted(read & (made | scope.arrays) - {"g"})
+
+
+def _cases(label: str, graph: dict[str, set[str]]) -> list[str]:
+    """The names of the ops that a function has a part in, its own first."""
+    own = label.split(".")[1].lstrip("_")
+    callers = [name.split(".")[1].lstrip("_") for name, reached in graph.items() if label in reached]
+    return list(dict.fromkeys([own, *callers]))
+
+
+# ---- running them ----
+
+
+class Damaged(importlib.machinery.SourceFileLoader):
+    """Imports one file from another text."""
+
+    text = ""
+
+    def get_code(self, fullname: str) -> Any:
+        return compile(self.text, self.path, "exec")
+
+
+class Finder:
+    """Answers for one module, with its damaged source."""
+
+    def __init__(self, mutant: Mutant):
+        self.module = ".".join(mutant.path.relative_to(ROOT).with_suffix("").parts)
+        self.loader = Damaged(self.module, str(mutant.path))
+        self.loader.text = mutant.source
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        return importlib.util.spec_from_loader(name, self.loader) if name == self.module else None
+
+
+def judge(mutant: Mutant, examples: int, connection: Connection) -> None:
+    """In a process of its own: send what notices the mutant, or ""."""
+    for name in [n for n in sys.modules if n.split(".")[0] == "minivae"]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Finder(mutant))
+    sys.path.insert(0, str(ROOT))
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        connection.send(_checks(mutant, examples) or _tests(mutant))
+
+
+def _checks(mutant: Mutant, examples: int) -> str:
+    """What the gradient checks say."""
+    from hypothesis import Phase, settings
+
+    try:
+        from minivae import testing
+        from minivae.cases import CASES
+
+        testing.settings = lambda **options: settings(**{**options, "phases": [Phase.generate]})  # no need to shrink
+        for wanted in mutant.cases:
+            for name, case in CASES.items():
+                if name == wanted or name.startswith(wanted + "."):
+                    testing.check_op(case.fn, *case.arguments, examples=examples)
+    except Exception as error:
+        cause = error.__cause__ or error
+        return "gradcheck" if isinstance(cause, AssertionError) else type(cause).__name__
+    return ""
+
+
+def _tests(mutant: Mutant) -> str:
+    """Whether the op's tests fail."""
+    import pytest
+
+    files = [*ROOT.glob("tests/test_ops*.py"), *ROOT.glob("tests/oracle/test_ops*.py"), *ROOT.glob("tests/test_tensor*.py")]
+    chosen = [] if mutant.path.stem == "graph" else ["-k", " or ".join(mutant.cases)]
+    status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), *chosen, *map(str, files)])
+    return "tests" if status == pytest.ExitCode.TESTS_FAILED else ""
+
+
+def run(mutants: Sequence[Mutant], examples: int, jobs: int) -> Iterator[tuple[Mutant, str]]:
+    """(mutant, what noticed it) for each, as they come; "" if nothing did."""
+    import hypothesis.extra.numpy  # noqa: F401  # once here, not in every child
+    import scipy.special  # noqa: F401
+
+    context = multiprocessing.get_context("fork")
+    waiting = list(reversed(mutants))
+    running: dict[Any, tuple[Mutant, Any, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            mutant = waiting.pop()
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=judge, args=(mutant, examples, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            running[ours] = mutant, process, time.monotonic()
+        ready = set(wait(list(running), timeout=0.5))
+        for ours, (mutant, process, began) in list(running.items()):
+            late = time.monotonic() - began > TIMEOUT * (6 if "pytest" in sys.modules else 3)
+            if ours in ready or late:
+                try:
+                    verdict = ours.recv() if ours in ready else "no end"
+                except EOFError:
+                    verdict = "crash"
+                process.kill()
+                process.join()
+                del running[ours]
+                yield mutant, verdict
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Plant errors in the gradients, and count how many are noticed.")
+    parser.add_argument("--op", help="only this op or helper: exp, _share, matmul._rows, graph")
+    parser.add_argument("--examples", type=int, default=15, help="of each gradient check (default 15)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once (default: the cores)")
+    parser.add_argument("--sample", type=int, help="only so many mutants, spread over all kinds")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--list", action="store_true", help="print the mutants and run none")
+    args = parser.parse_args(argv)
+    began = time.monotonic()
+    graph = call_graph()
+    mutants = [m for path in FILES for m in mutants_of(path, path.read_text(), graph)]
+    reasons = {key: reason for reason, keys in EQUIVALENT.items() for key in keys}
+    stale = reasons.keys() - {m.key for m in mutants}
+    for key in sorted(stale):
+        print(f"EQUIVALENT names no mutant: {key}")
+    if args.op:
+        mutants = [m for m in mutants if args.op.lstrip("_") in (*m.op.split("."), m.op.split(".")[1].lstrip("_"), m.op)]
+    if args.sample:
+        mutants = sample(mutants, args.sample, args.seed)
+    if args.list:
+        for m in mutants:
+            print(f"{m.op:30} {m.kind:22} {m.line:4} {m.before}   ->   {m.after}")
+        return 0
+    rows: dict[str, Counter[str]] = {}
+    how: Counter[str] = Counter()
+    for mutant, verdict in run(mutants, args.examples, args.jobs):
+        outcome = "caught" if verdict else "equivalent" if mutant.key in reasons else "survived"
+        how[verdict] += bool(verdict)
+        for group in (mutant.kind, mutant.op, "all"):
+            rows.setdefault(group, Counter())[outcome] += 1
+        if outcome == "survived":
+            print(f"SURVIVED {mutant.key}\n   line {mutant.line}: {mutant.before}", flush=True)
+        if verdict and mutant.key in reasons:
+            print(f"EQUIVALENT names a mutant that {verdict} notices: {mutant.key}", flush=True)
+            stale.add(mutant.key)
+    print_table(rows, {m.kind for m in mutants})
+    print("noticed by: " + ", ".join(f"{name} {n}" for name, n in how.most_common() if n))
+    print(f"{time.monotonic() - began:.0f} s")
+    return 1 if stale or rows.get("all", Counter())["survived"] else 0
+
+
+def sample(mutants: Sequence[Mutant], n: int, seed: int) -> list[Mutant]:
+    """n mutants, the kinds in turn."""
+    rng = random.Random(seed)
+    by_kind: dict[str, list[Mutant]] = {}
+    for mutant in rng.sample(list(mutants), len(mutants)):
+        by_kind.setdefault(mutant.kind, []).append(mutant)
+    chosen: list[Mutant] = []
+    while len(chosen) < min(n, len(mutants)):
+        chosen += [group.pop() for group in by_kind.values() if group]
+    return chosen[:n]
+
+
+def print_table(rows: dict[str, Counter[str]], kinds: set[str]) -> None:
+    columns = ("caught", "equivalent", "survived")
+    print(f"\n{'':36}{'mutants':>9}" + "".join(f"{c:>12}" for c in columns))
+    for name in sorted(rows, key=lambda r: (r == "all", r not in kinds, r)):
+        print(f"{name:36}{rows[name].total():9}" + "".join(f"{rows[name][c]:12}" for c in columns))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
