@@ -375,7 +375,7 @@ def test_keyword_operands():
     ops.linear(bias=bias, x=X, weight=np.ones((2, 3))).sum().backward()
     np.testing.assert_array_equal(bias.grad, 2)
     assert ops.kl_unit_normal(logvar=x, mu=x, axis=1).shape == (2,)
-    with pytest.raises(TypeError, match="weights"):
+    with pytest.raises(TypeError, match="weight"):
         ops.linear(x, weights=weight)
 
 
