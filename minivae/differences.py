@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+LEVELS = 12
 
 
 class Derivative(NamedTuple):
@@ -28,36 +31,53 @@ def derivative(f: Callable[[float], Any], x: float, center: Any) -> Derivative:
     Central differences D(h) = f'(x) + c2 h^2 + c4 h^4 + ... at h, h/4, h/16, ... are extrapolated to h = 0
     [Richardson 1911; the tableau and its error estimate: Ridders 1982]; each output keeps the entry of the
     tableau whose neighbours agree best. The step starts at max(1, |x|) / 64 and shrinks until they agree.
+
+    What is not smooth in f at the scale of h is noise, which a small step magnifies to noise / h. It shows in
+    the second difference f(x + h) - 2 f(x) + f(x - h): that of a smooth f shrinks with h by 16, that of a kink
+    by 4; where it does not shrink it is noise. And small steps can agree by rounding alone, so that a good
+    estimate is not given up for a later one that contradicts it.
     """
-    best = np.full(center.shape, np.nan)
-    uncertainty = np.full(center.shape, np.inf)
-    row: list[Any] = []
-    sides: tuple[Any, Any] = (np.nan, np.nan)
-    jump = last = None
-    kink = np.zeros(center.shape, bool)
+    rows: list[Any] = []  # of the tableau; row l begins with D(h / 4^l)
+    ups, downs, widths = [], [], []
     h = max(1.0, abs(x)) / 64
-    for level in range(12):
-        with np.errstate(all="ignore"):
-            up, down = f(x + h), f(x - h)
-            width = (x + h) - (x - h)
-            new = [(up - down) / width]
-            improved = np.zeros(center.shape, bool)
-            for k, old in enumerate(row, 1):
-                new.append(new[-1] + (new[-1] - old) / (16**k - 1))
-                spread = np.maximum(np.abs(new[-1] - new[-2]), np.abs(new[-1] - old))
-                rounding = 1e-16 * (np.abs(up) + np.abs(down)) / width
-                better = ~np.isnan(spread) & (spread + rounding < uncertainty)
-                best = np.where(better, new[-1], best)
-                uncertainty = np.where(better, spread + rounding, uncertainty)
-                improved |= better
-            left, right = (center - down) / (x - (x - h)), (up - center) / ((x + h) - x)
+    with np.errstate(all="ignore"):
+        for level in range(LEVELS):
+            ups.append(f(x + h))
+            downs.append(f(x - h))
+            widths.append((x + h) - (x - h))
+            row = [(ups[-1] - downs[-1]) / widths[-1]]
+            for k, old in enumerate(rows[-1] if rows else [], 1):
+                row.append(row[-1] + (row[-1] - old) / (16**k - 1))
+            rows.append(row)
+            close = 1e-11 * np.maximum(np.abs(row[0]), 1e-3 + np.abs(center))
+            if level >= 2 and np.all(_spread(rows, level, 1) <= close):
+                break
+            h /= 4
+
+        bends = [np.abs(up - 2 * center + down) for up, down in zip(ups, downs, strict=True)]
+        stuck = [np.zeros(center.shape)] + [np.where(b > a / 2, b, 0) for a, b in itertools.pairwise(bends)]
+        noise = np.maximum.accumulate(stuck[::-1])[::-1]  # at a step: what shows at it and at smaller ones
+
+        nothing = np.full(center.shape, np.nan)
+        unknown = np.full(center.shape, np.inf)
+        best = Derivative(nothing, unknown, nothing, nothing, np.zeros(center.shape, bool))
+        jump = np.full(center.shape, np.inf)
+        for level, (up, down, width) in enumerate(zip(ups, downs, widths, strict=True)):
+            left, right = 2 * (center - down) / width, 2 * (up - center) / width
             last, jump = jump, np.abs(right - left)
-            if last is not None:  # a smooth function's jump shrinks with h, by 4; a kink's stays
-                apart = (jump > 0.3 * last) & (jump > 1e-5 * np.maximum(1, np.abs(left) + np.abs(right)))
-                kink = np.where(improved, apart, kink)  # seen at the step that could be trusted most
-        sides = (left, right)
-        row = new
-        if level >= 2 and np.all(uncertainty <= 1e-11 * np.maximum(np.abs(best), 1e-3 * (1 + np.abs(center)))):
-            break
-        h /= 4
-    return Derivative(best, uncertainty, *sides, kink)
+            blur = (noise[level] + 1e-16 * (np.abs(up) + np.abs(down))) / width
+            apart = 1e-5 * np.maximum(1, np.abs(left) + np.abs(right)) + 20 * blur
+            kink = (jump > 0.3 * last) & (jump > apart)
+            for k in range(1, level + 1):
+                now = Derivative(rows[level][k], _spread(rows, level, k) + blur, left, right, kink)
+                good = ~best.kink & (best.uncertainty < 1e-3 * np.abs(best.value))
+                contradicts = np.abs(now.value - best.value) > 10 * best.uncertainty
+                better = (now.uncertainty < best.uncertainty) & ~(good & contradicts)  # false where it is NaN
+                best = Derivative(*(np.where(better, a, b) for a, b in zip(now, best, strict=True)))
+    return best
+
+
+def _spread(rows: list[Any], level: int, k: int) -> Any:
+    """How far an entry of the tableau is from the two that it was made of."""
+    entry = rows[level][k]
+    return np.maximum(np.abs(entry - rows[level][k - 1]), np.abs(entry - rows[level - 1][k - 1]))

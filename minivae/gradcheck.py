@@ -36,16 +36,26 @@ def gradcheck(
     mode: "fast" projects the output on two random directions, drawn from seed, so that the cost does not grow
     with the output; "full" compares the whole Jacobian and names the output's entry too.
     wrt: the inputs to check, by index; by default those of a float dtype.
-    The gradient a and the finite difference n agree if |a - n| <= atol + rtol max(|a|, |n|) + the uncertainty
-    of n. Raises GradientError, unless raise_exception is False; raises TypeError or ValueError where fn or an
-    input cannot be checked at all.
+    The gradient a and the finite difference n agree if |a - n| <= rtol max(|a|, |n|) + atol min(1, t) + the
+    uncertainty of n, with t the input's typical gradient. Raises GradientError, unless raise_exception is False;
+    raises TypeError or ValueError where fn or an input cannot be checked at all.
     """
     name = name or str(getattr(fn, "__name__", fn))
+    if mode not in ("fast", "full"):
+        raise ValueError(f"gradcheck of {name}: unknown mode '{mode}': choose 'fast' or 'full'.")
+    if not isinstance(inputs, list | tuple):
+        raise TypeError(
+            f"gradcheck of {name}: inputs is a {type(inputs).__name__}: give a list with one entry an input."
+        )
     arrays = [_float64(x) for x in inputs]
     floats = [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
     for i in wrt or ():
+        if not 0 <= i < len(arrays):
+            raise ValueError(f"gradcheck of {name}: there is no input {i} to check: it has {len(arrays)} inputs.")
         if i not in floats:
             raise TypeError(f"gradcheck of {name}: input {i} is {arrays[i].dtype}: only floats have a gradient.")
+    if not floats:
+        raise TypeError(f"gradcheck of {name}: none of its inputs is of a float dtype: there is no gradient to check.")
     for i in floats:
         if not np.isfinite(arrays[i]).all():
             raise ValueError(f"gradcheck of {name}: input {i} holds NaN or infinity: choose a finite point.")
@@ -102,7 +112,11 @@ class _Probe:
                 raise _Fault("mutated", "the cotangent was changed in place by backward")
         grads = [leaves[i].grad for i in self.checked]
         self._not_shared(leaves, grads)
-        return [None if g is None else backend.to_numpy(g).copy() for g in grads]
+        missing = getattr(self.fn, "missing", ())  # where a pair of from_vjp returned None
+        return [
+            None if g is None or i in missing else backend.to_numpy(g).copy()
+            for i, g in zip(self.checked, grads, strict=True)
+        ]
 
     def _unchanged(self, leaves: list[Tensor], when: str) -> None:
         for i, (leaf, x) in enumerate(zip(leaves, self.arrays, strict=True)):
@@ -158,10 +172,11 @@ def _compare(probe: _Probe, mode: str, rtol: float, atol: float, rng: np.random.
         return y if mode == "full" else directions @ y
 
     center = project(probe.arrays)
+    noise = 1e-30 + 1e-13 * np.abs(probe.value).max()  # what rounding inside of the function may do to a difference
     for position, i in enumerate(probe.checked):
         x = probe.arrays[i]
         grads = [v[position] for v in vjps]
-        typical = np.sqrt(np.mean([np.zeros(x.shape) if g is None else g**2 for g in grads])) if x.size else 0.0
+        typical = float(np.mean([0.0 if g is None else np.abs(g).mean() for g in grads])) if x.size else 0.0
         moved = False
         for entry in np.ndindex(x.shape):
 
@@ -178,17 +193,18 @@ def _compare(probe: _Probe, mode: str, rtol: float, atol: float, rng: np.random.
                     where["output"] = tuple(map(int, np.unravel_index(row, probe.value.shape)))
                 one = numeric.of_output(row)
                 if grad is None:
-                    if abs(one.value) > atol + one.uncertainty:
+                    if abs(one.value) > noise + 10 * one.uncertainty:
                         message = f"input {i} got no gradient, but the finite difference at {entry} is {one.value:.8g}"
                         raise _Fault("missing", message, numeric=one.value, **where)
                     continue
                 analytic = float(grad[entry])
                 scale = max(abs(analytic), abs(one.value))
+                tolerance = rtol * scale + atol * min(1.0, max(typical, scale)) + noise
                 if not one.kink:
                     probe.report.entries += 1
-                    error = abs(analytic - one.value) / max(scale, typical, 1e-3 * abs(center[row]), atol)
+                    error = abs(analytic - one.value) / max(scale, typical, 1e-3 * abs(center[row]), 1e-300)
                     probe.report.worst = max(probe.report.worst, error)
-                finding = _judge(analytic, one, atol + rtol * scale, 1e-3 * max(scale, typical, atol), where)
+                finding = _judge(analytic, one, tolerance, 1e-3 * max(scale, typical) + noise, where)
                 if finding:
                     probe.report.findings.append(finding)
                     if mode == "fast":
@@ -244,7 +260,10 @@ def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | N
     """
 
     def pair(xp: Any, *arrays: Any) -> Any:
-        y = xp.asarray(forward(*arrays))
+        y = forward(*arrays)
+        if not (backend.is_array(y) or np.isscalar(y) or isinstance(y, np.generic)):
+            raise TypeError(f"from_vjp of {pair.__name__}: forward returned {type(y).__name__}, not an array.")
+        y = xp.asarray(y)
 
         def gradient(i: int) -> Callable[[Any], Any]:
             def of(g: Any) -> Any:
@@ -254,7 +273,10 @@ def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | N
                     raise _Fault("shape", f"vjp returned {len(grads)} gradients for {len(arrays)} inputs")
                 d, x = grads[i], arrays[i]
                 if d is None:
-                    raise _Fault("missing", f"vjp returned None for input {i}", input=i)
+                    lifted.missing.add(i)  # type: ignore[attr-defined]
+                    return xp.zeros_like(x)
+                if not (backend.is_array(d) or isinstance(d, np.generic)):
+                    raise _Fault("shape", f"vjp's gradient of input {i} is a {type(d).__name__}, not an array", input=i)
                 if xp.shape(d) != x.shape:
                     raise _Fault(
                         "shape", f"vjp's gradient of input {i} has shape {xp.shape(d)}, not {x.shape}", input=i
@@ -268,7 +290,9 @@ def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | N
         return y, [gradient(i) if x.dtype.kind == "f" else None for i, x in enumerate(arrays)]
 
     pair.__name__ = name or str(getattr(forward, "__name__", "pair"))
-    return op(pair)
+    lifted = op(pair)
+    lifted.missing = set()  # type: ignore[attr-defined]
+    return lifted
 
 
 def _float64(x: Any) -> Any:

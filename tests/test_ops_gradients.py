@@ -104,7 +104,7 @@ def test_numbers_are_weak_operands(row, data):
     for i, number in itertools.product(range(len(arrays)), (0.5, np.float64(0.5), np.float32(0.5))):
 
         def called_with(operand, i=i):
-            return lambda *rest: row.fn(*rest[:i], operand, *rest[i:], **options)
+            return lambda *others: row.fn(*others[:i], operand, *others[i:], **options)
 
         rest = [a for j, a in enumerate(arrays) if j != i]
         value, grads = gradients(called_with(number), rest, {})
@@ -135,7 +135,7 @@ def test_only_what_is_asked_for(row, data):
 @given(data=st.data())
 @few
 def test_a_vjp_keeps_to_its_contract(row, data):
-    """It returns a fresh array, its cotangent or a view of it, never what it or someone else keeps; it changes nothing."""
+    """It returns a fresh array, its cotangent or a view of it, never what someone keeps; it changes nothing."""
     arrays, options = data.draw(row.calls)
     made = []  # (value, edges) of every node
 
@@ -177,9 +177,8 @@ def test_no_reference_cycles(row, data):
     """Memory is freed without the garbage collector: a step leaves it nothing to find."""
     arrays, options = data.draw(row.calls)
     gradients(row.fn, arrays, options)  # what is made once, such as the imports of SciPy
-    gc.collect()
-    gc.freeze()  # the collector then looks only at what the step makes
     gc.disable()
+    gc.freeze()  # the collector then looks only at what the step makes
     try:
         gradients(row.fn, arrays, options)
         assert gc.collect() == 0

@@ -1,5 +1,6 @@
 """Values: fused ops against twins of simpler ops, losses at extremes against decimals of 60 digits, indexing."""
 
+import itertools
 import warnings
 from decimal import Decimal, localcontext
 
@@ -78,9 +79,7 @@ TWINS = {
     "log_softmax": lambda a, axis: ops.log(share(a, axis)),
     "logsumexp": lambda a, **where: ops.log(ops.sum(ops.exp(a), **where)),
     "var": variance,
-    "mean": lambda a, axis, keepdims: (
-        ops.sum(a, axis=axis, keepdims=keepdims) * (ops.sum(a, axis=axis).size / a.size)
-    ),
+    "mean": lambda a, axis, keepdims: ops.sum(a, axis=axis, keepdims=keepdims) * (ops.sum(a, axis=axis).size / a.size),
     "standardize": standard,
     "linear": dense,
     "sigmoid": lambda a: 1 / (1 + ops.exp(-a)),
@@ -145,7 +144,8 @@ TRUTHS = {  # op: the truth, its derivatives, operands
             lambda m, v, x: (1 - (x - m) ** 2 / v.exp()) / 2,
             lambda m, v, x: (x - m) / v.exp(),
         ],
-        [(m, v, x) for m in (0, 1.5) for v in (-100, -1e-8, 0, 100) for x in (0, 1.5, -3)],
+        [(m, v, x) for m in (0, 1.5) for v in (-100, -1e-8, 0, 100) for x in (0, 1.5, -3)]
+        + [(0, -100, 1e-20), (0, 100, 1e20)],  # neither the variance nor the square fits float32; the result does
     ),
     "kl_unit_normal": (
         lambda m, v: decimal_kl(m, v, Decimal(0), Decimal(0)),
@@ -208,6 +208,15 @@ def test_extremes(name, dtype):
     assert overflowed or not messages
 
 
+@pytest.mark.parametrize("logvar", [1e-3, -1e-3, 1e-6, -1e-6])
+def test_kl_of_nearly_equal_normals_does_not_cancel(logvar):
+    """(e^l - 1 - l) / 2 is l^2 / 4 there: of e^l - 1 only the rounding, relative to l, may be seen."""
+    expected = logvar**2 / 4 * (1 + logvar / 3 + logvar**2 / 12 + logvar**3 / 60)
+    slack = 4 * np.finfo(float).eps * abs(logvar)
+    assert abs(ops.kl_unit_normal(np.zeros(()), np.array(logvar)).item() - expected) < slack
+    assert abs(ops.kl_normal(np.ones(()), np.array(logvar), np.ones(()), np.zeros(())).item() - expected) < slack
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("offset", [0.0, 100.0, -100.0, 1e4, -1e4])
 def test_softmax_and_kin_do_not_depend_on_an_offset(dtype, offset):
@@ -264,9 +273,10 @@ def test_logsumexp_of_nothing_but_minus_infinity():
 @pytest.mark.filterwarnings("ignore:divide by zero")
 def test_a_masked_infinite_gradient_is_none():
     """sqrt'(0) is infinite; where relu or max pass nothing on, nothing is passed on, not 0 * inf."""
-    np.testing.assert_array_equal(gradients(lambda x: ops.sqrt(ops.relu(x)), [np.array([-1.0, 4])], {}, np.ones(2))[1][0], [0, 0.25])
-    x = np.array([[0.0, -1.0]])
-    np.testing.assert_array_equal(gradients(lambda x: ops.sqrt(ops.max(x, axis=1)), [x], {}, np.ones(1))[1][0], [[np.inf, 0]])
+    _, (grad,) = gradients(lambda x: ops.sqrt(ops.relu(x)), [np.array([-1.0, 4])], {}, np.ones(2))
+    np.testing.assert_array_equal(grad, [0, 0.25])
+    _, (grad,) = gradients(lambda x: ops.sqrt(ops.max(x, axis=1)), [np.array([[0.0, -1.0]])], {}, np.ones(1))
+    np.testing.assert_array_equal(grad, [[np.inf, 0]])
 
 
 def test_powers_of_zero():
@@ -321,6 +331,18 @@ def test_indices_that_are_tensors():
         np.add.at(expected, index, 1)
         np.testing.assert_array_equal(leaf.grad, expected)
     np.testing.assert_array_equal(ops.take(Tensor(x), Tensor(np.array([2, 2])), axis=0).data, x[[2, 2]])
+
+
+def test_every_order_of_axes():
+    """Some orders are not their own inverse."""
+    x = np.arange(24.0).reshape(2, 3, 4)
+    for axes in itertools.permutations(range(3)):
+        for same in (axes, tuple(i - 3 for i in axes)):
+            seed = np.random.default_rng(0).standard_normal(x.transpose(axes).shape)
+            value, (grad,) = gradients(ops.transpose, [x], {"axes": same}, seed)
+            np.testing.assert_array_equal(value.data, x.transpose(axes))
+            for i in np.ndindex(x.shape):
+                assert grad[i] == seed[tuple(i[k] for k in axes)]
 
 
 def test_split_gives_back_what_was_concatenated():

@@ -278,7 +278,7 @@ def test_a_step_of_training_leaves_no_cycles():
         loss.backward()
         weight.grad = None
 
-    step()
+    step()  # what is made once
     gc.collect()
     step()
     assert gc.collect() == 0
@@ -472,7 +472,7 @@ def test_a_vjp_that_is_missing_is_named():
         return a * b, (lambda g: g * b,)
 
     assert half(leaf(), X).requires_grad
-    with pytest.raises(TypeError, match="'half'.*operand 1"):
+    with pytest.raises(TypeError, match=r"'half'.*operand 1"):
         half(X, leaf())
 
 
@@ -501,9 +501,9 @@ def test_two_backends_do_not_mix(foreign):
     x, y = leaf(), Tensor(foreign, requires_grad=True)
     assert type((y * 2).data) is Foreign
     for act in (lambda: x + y, lambda: ops.linear(x, weight=y), lambda: y * X, lambda: ops.concatenate([x, y])):
-        with pytest.raises(TypeError, match=r"'(add|linear|mul|concatenate)'.*numpy.*foreign|.*foreign.*numpy") as error:
+        with pytest.raises(TypeError, match=r"'(add|linear|mul|concatenate)'.*two backends") as error:
             act()
-        assert "(2, 3)" in str(error.value)
+        assert all(word in str(error.value) for word in ("numpy (2, 3)", "foreign (2, 3)"))
     with pytest.raises(ValueError, match="foreign"):
         (y * 2).backward(np.ones((2, 3)))
 

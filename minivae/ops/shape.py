@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minivae import backend
 from minivae.backend import Array
 from minivae.tensor import Operand, Tensor, op
 
@@ -109,8 +110,8 @@ def pad(xp: Any, a: Array, pad_width: Any, constant_values: float = 0.0) -> Any:
 @op
 def getitem(xp: Any, a: Array, index: Any) -> Any:
     """a[index]: slices, integers, None, Ellipsis, integer arrays, boolean masks."""
-    index = tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
-    parts = index if isinstance(index, tuple) else (index,)
+    parts = tuple(_plain(xp, part) for part in (index if isinstance(index, tuple) else (index,)))
+    index = parts if isinstance(index, tuple) else parts[0]
     repeats = any(getattr(part, "dtype", np.dtype(bool)).kind in "iu" for part in parts)
 
     def da(g: Array) -> Array:
@@ -124,11 +125,11 @@ def getitem(xp: Any, a: Array, index: Any) -> Any:
     return a[index], (da,)
 
 
-def _plain(part: Any) -> Any:
+def _plain(xp: Any, part: Any) -> Any:
     """An index without tensors and lists."""
     if isinstance(part, Tensor):
         return part.data
-    return np.asarray(part, dtype=None if len(part) else int) if isinstance(part, list) else part
+    return xp.asarray(part, dtype=None if len(part) else int) if isinstance(part, list) else part
 
 
 @op
@@ -153,7 +154,8 @@ def flip(xp: Any, a: Array, axis: int | tuple[int, ...] | None = None) -> Any:
 def repeat(a: Tensor, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
     """Each entry along axis repeated, in place; axis=None repeats the entries of the flat a."""
     n = a.size if axis is None else a.shape[axis]
-    return take(a, np.repeat(np.arange(n), repeats), axis)
+    xp = backend.of(a.data if isinstance(a, Tensor) else a)
+    return take(a, xp.asarray(np.repeat(np.arange(n), repeats)), axis)
 
 
 def _along(ndim: int, axis: int, part: Any) -> tuple[Any, ...]:
