@@ -70,15 +70,18 @@ LAYERS = {
 }
 
 
-def jacobians(forward, vjp, inputs, i):
-    """d output / d input i, (m, n): by the vjp, a row for each entry of the output; by differences, a column each."""
+def by_vjp(forward, vjp, inputs, i):
+    """d output / d input i, (m, n), a row for each entry of the output."""
     y = forward(*inputs)
-    rows = [vjp(e.reshape(y.shape), *inputs) for e in np.eye(y.size)]
-    columns = []
-    for e in 1e-6 * np.eye(inputs[i].size):
-        up, down = (forward(*[x + s * e.reshape(x.shape) if j == i else x for j, x in enumerate(inputs)]) for s in (1, -1))
-        columns.append((up - down).ravel() / 2e-6)
-    return np.array([np.ravel(row[i] if isinstance(row, tuple) else row) for row in rows]), np.stack(columns, axis=1)
+    grads = [vjp(e.reshape(y.shape), *inputs) for e in np.eye(y.size)]
+    return np.array([np.ravel(g[i] if isinstance(g, tuple) else g) for g in grads])
+
+
+def by_differences(forward, inputs, i, h=1e-6):
+    """The same, a column for each entry of the input."""
+    before, x, after = inputs[:i], inputs[i], inputs[i + 1 :]
+    steps = h * np.eye(x.size).reshape(-1, *x.shape)
+    return np.stack([(forward(*before, x + e, *after) - forward(*before, x - e, *after)).ravel() for e in steps], 1) / (2 * h)
 
 
 def main():
@@ -102,16 +105,16 @@ def draw(path):
     figure, panels = plt.subplots(3, 3, figsize=(9.5, 9), layout="constrained")
     figure.suptitle("Three wrong gradients: the Jacobian by the vjp, beside that by finite differences", fontsize=13)
     for row, (name, (forward, wrong, right, inputs, i)) in zip(panels, LAYERS.items(), strict=True):
-        (bad, numeric), (good, _) = (jacobians(forward, vjp, inputs, i) for vjp in (wrong, right))
-        limit = max(np.abs(j).max() for j in (bad, numeric, good))
+        bad, good = (by_vjp(forward, vjp, inputs, i) for vjp in (wrong, right))
+        numeric = by_differences(forward, inputs, i)
+        limit = np.abs([bad, numeric, good]).max()
         off = np.abs(bad - numeric) > 1e-6
-        for axes, j, title in zip(row, (bad, numeric, good), ("vjp as written", "finite differences", "vjp mended")):
-            image = axes.imshow(j, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-            axes.set_title(f"{name}: {title}" + (f"\n{off.sum()} of {off.size} entries wrong" if j is bad else "\n"))
-            axes.set(xlabel=f"entry of the {'bias' if i else 'input'}", ylabel="entry of the output")
-            axes.set(xticks=range(j.shape[1]), yticks=range(j.shape[0]))
-        for y, x in np.argwhere(off):
-            row[0].plot(x, y, "kx", ms=6, mew=1.5)  # seen without colour, too
+        titles = (f"vjp as written\n{off.sum()} of {off.size} entries wrong", "finite differences", "vjp mended")
+        for axes, jacobian, title in zip(row, (bad, numeric, good), titles, strict=True):
+            image = axes.imshow(jacobian, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+            axes.set(title=f"{name}: {title}", ylabel="entry of the output")
+            axes.set(xlabel=f"entry of the {'bias' if i else 'input'}", xticks=range(off.shape[1]))
+        row[0].plot(*np.argwhere(off)[:, ::-1].T, "kx", ms=6, mew=1.5)  # seen without colour, too
         figure.colorbar(image, ax=row, label="derivative")
     figure.text(0.5, -0.02, "x: differs from the finite difference", ha="center")
     figure.savefig(path, dpi=150, bbox_inches="tight")

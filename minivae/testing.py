@@ -64,13 +64,13 @@ def arrays(
 def laid_out(x: Array, layout: str) -> Array:
     """An array of the same values in another memory layout, one of LAYOUTS."""
     if layout == "transposed":
-        return np.ascontiguousarray(x.T).T
+        return x.T.copy().T
     if layout == "strided":
         wide = np.zeros((*x.shape, 2), x.dtype)
         wide[..., 1] = x
         return wide[..., 1]
     if layout == "reversed" and x.ndim:
-        return np.ascontiguousarray(x[::-1])[::-1]
+        return x[::-1].copy()[::-1]
     x = x.copy()
     x.flags.writeable = layout != "read-only"
     return x
@@ -147,7 +147,8 @@ def check_example(
     def at(dtype: Any, copied: bool = False) -> tuple[Tensor, list[Tensor]]:
         """fn of these arguments, the floats as leaves of a dtype, and the leaves."""
         leaves = [
-            Tensor(np.array(a, dtype) if copied else a.astype(dtype, copy=False), True) for a in _of(args, floats)
+            Tensor(np.array(a, dtype, order="C") if copied else a.astype(dtype, copy=False), True)
+            for a in _of(args, floats)
         ]
         return fn(*_with(args, floats, leaves)), leaves
 
@@ -210,12 +211,26 @@ def _pasted(fn: Callable[..., Tensor], args: Sequence[Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        parts = ", ".join(f"np.{a!r}" if isinstance(a, np.ndarray) else repr(a) for a in args)
-        code = parts.replace("dtype=", "dtype=np.") if "dtype=" in parts else parts
         raise AssertionError(
-            f"{error}\n\nTo repeat it:\n    import numpy as np\n    from minivae.testing import check_example\n"
-            f"    check_example({_name(fn)}, [{code}])"
+            f"{error}\n\nTo repeat it:\n    import numpy as np\n"
+            f"    from minivae.testing import check_example, laid_out\n    check_example({_name(fn)}, [{', '.join(map(_code, args))}])"
         ) from error
+
+
+def _code(value: Any) -> str:
+    """Python that makes an argument again: arrays to the last bit, in their layout."""
+    if isinstance(value, tuple):
+        return "(" + "".join(f"{_code(part)}, " for part in value) + ")"
+    if not isinstance(value, np.ndarray):
+        return repr(value)
+    shape = "" if value.size else f".reshape({value.shape})"
+    text = f"np.array({value.tolist()!r}, np.{value.dtype}){shape}"
+    if not value.flags.writeable:
+        return f"laid_out({text}, 'read-only')"
+    if value.flags.c_contiguous:
+        return text
+    layout = "transposed" if value.flags.f_contiguous else "reversed" if value.strides[0] < 0 else "strided"
+    return f"laid_out({text}, {layout!r})"
 
 
 def _of(args: Sequence[Any], places: list[int]) -> list[Any]:

@@ -1,9 +1,14 @@
 """gradcheck finds planted faults of every kind and names them; what is right, it passes."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from minivae import Tensor, gradcheck, op, ops
 from minivae.findings import NOTES, GradientError
@@ -606,3 +611,20 @@ def test_pytorch_fast_mode_misses_what_is_found_here():
     wrong = from_vjp(lambda x: 2 * x, lambda g, x: 2 * g + g.sum() * error)
     for seed in range(10):
         assert not gradcheck(wrong, [np.linspace(1, 2, 6)], seed=seed, raise_exception=False)
+
+
+# ---- demos/02_gradcheck.py ----
+
+
+def test_the_demo_finds_its_three_bugs(tmp_path):
+    demo = Path(__file__).parents[1] / "demos" / "02_gradcheck.py"
+    run = subprocess.run([sys.executable, demo], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for name, where in (("softmax", "input 0 at (0, 0)"), ("bias", "input 1 at (0,)"), ("convolution", "input 0 at (0,)")):
+        written, mended = run.stdout.split(f"{name}, as written: ")[1].split(f"{name}, mended: ")
+        assert written.startswith("wrong (") and f"wrong: the gradient of {where} of the output" in written
+        assert mended.startswith("ok (")
+    assert (tmp_path / "gradcheck.png").read_bytes().startswith(b"\x89PNG")
+    with Image.open(tmp_path / "gradcheck.png") as image:
+        assert min(image.size) > 1000  # 150 dpi
+        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
