@@ -9,20 +9,19 @@ result into that with respect to its inputs. Of minivae they use `from_vjp` and 
 import argparse
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from minivae.gradcheck import from_vjp, gradcheck
 
-# ---- 1. softmax over the last axis: y = e^x / sum e^x ----
 
-
+# 1. softmax over the last axis: y = e^x / sum e^x
 def softmax(x):
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
 def softmax_wrong(g, x):
-    y = softmax(x)
-    return g * y * (1 - y)  # the diagonal of the Jacobian alone: forgets that every entry moves all the others
+    return g * softmax(x) * (1 - softmax(x))  # the diagonal of the Jacobian alone: forgets that every entry moves all the others
 
 
 def softmax_right(g, x):
@@ -30,9 +29,7 @@ def softmax_right(g, x):
     return y * (g - (g * y).sum(axis=-1, keepdims=True))
 
 
-# ---- 2. a bias (3,) added to every row of x (4, 3) ----
-
-
+# 2. a bias (3,) added to every row of x (4, 3)
 def add_bias(x, b):
     return x + b
 
@@ -45,9 +42,7 @@ def add_bias_right(g, x, b):
     return g.copy(), g.sum(axis=0)
 
 
-# ---- 3. a convolution of x (n,) with a kernel w (k,): y[i] = sum_j x[i + j] w[j] ----
-
-
+# 3. a convolution of x (n,) with a kernel w (k,): y[i] = sum_j x[i + j] w[j]
 def convolve(x, w):
     return np.correlate(x, w, mode="valid")
 
@@ -59,8 +54,6 @@ def convolve_wrong(g, x, w):
 def convolve_right(g, x, w):
     return np.correlate(g, w[::-1], mode="full"), np.correlate(x, g, mode="valid")
 
-
-# ---- the check ----
 
 rng = np.random.default_rng(0)
 LAYERS = {
@@ -80,8 +73,10 @@ def by_vjp(forward, vjp, inputs, i):
 def by_differences(forward, inputs, i, h=1e-6):
     """The same, a column for each entry of the input."""
     before, x, after = inputs[:i], inputs[i], inputs[i + 1 :]
-    steps = h * np.eye(x.size).reshape(-1, *x.shape)
-    return np.stack([(forward(*before, x + e, *after) - forward(*before, x - e, *after)).ravel() for e in steps], 1) / (2 * h)
+    changes = []
+    for e in h * np.eye(x.size).reshape(-1, *x.shape):
+        changes.append(forward(*before, x + e, *after) - forward(*before, x - e, *after))
+    return np.reshape(changes, (x.size, -1)).T / (2 * h)
 
 
 def main():
@@ -97,12 +92,8 @@ def main():
 
 def draw(path):
     """A row for each layer: its Jacobian by the wrong vjp, by differences, by the right vjp."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(3, 3, figsize=(9.5, 9), layout="constrained")
+    figure = Figure(figsize=(9.5, 9), layout="constrained")
+    panels = figure.subplots(3, 3)
     figure.suptitle("Three wrong gradients: the Jacobian by the vjp, beside that by finite differences", fontsize=13)
     for row, (name, (forward, wrong, right, inputs, i)) in zip(panels, LAYERS.items(), strict=True):
         bad, good = (by_vjp(forward, vjp, inputs, i) for vjp in (wrong, right))
@@ -118,7 +109,6 @@ def draw(path):
         figure.colorbar(image, ax=row, label="derivative")
     figure.text(0.5, -0.02, "x: differs from the finite difference", ha="center")
     figure.savefig(path, dpi=150, bbox_inches="tight")
-    plt.close(figure)
 
 
 if __name__ == "__main__":

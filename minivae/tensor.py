@@ -154,6 +154,8 @@ class Tensor:
                 )
             return xp.ones_like(self.data)
         gradient = gradient.data if isinstance(gradient, Tensor) else gradient
+        if isinstance(gradient, int | float) and self.ndim == 0:
+            gradient = xp.asarray(gradient)
         if type(gradient) is not xp.ndarray or gradient.shape != self.shape:
             raise ValueError(
                 f"backward() from a tensor of shape {self.shape} on {xp.name} needs a gradient of that shape "

@@ -211,9 +211,10 @@ def _pasted(fn: Callable[..., Tensor], args: Sequence[Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        call = f"check_example({_name(fn)}, [{', '.join(map(_code, args))}])"
         raise AssertionError(
             f"{error}\n\nTo repeat it:\n    import numpy as np\n"
-            f"    from minivae.testing import check_example, laid_out\n    check_example({_name(fn)}, [{', '.join(map(_code, args))}])"
+            f"    from minivae.testing import check_example, laid_out\n    {call}"
         ) from error
 
 

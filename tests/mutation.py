@@ -568,11 +568,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     rows: dict[str, Counter[str]] = {}
     how: Counter[str] = Counter()
-    by_tests: list[Mutant] = []
+    by_tests: set[str] = set()  # ops of which the tests noticed a mutant
     for mutant, verdict in run(mutants, args.examples, args.jobs):
         outcome = "caught" if verdict else "equivalent" if mutant.key in reasons else "survived"
         how[verdict] += bool(verdict)
-        by_tests += [mutant] * (verdict == "tests")
+        by_tests |= {mutant.op} if verdict == "tests" else set()
         for group in (mutant.kind, mutant.op, "all"):
             rows.setdefault(group, Counter())[outcome] += 1
         if outcome == "survived":
@@ -582,8 +582,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             stale.add(mutant.key)
     print_table(rows, {m.kind for m in mutants})
     print("noticed by: " + ", ".join(f"{name} {n}" for name, n in how.most_common() if n))
-    doubtful = {m.op: m for m in by_tests}.values()
-    for m, verdict in run([m._replace(source=m.path.read_text()) for m in doubtful], args.examples, args.jobs):
+    unharmed = {m.op: m._replace(source=m.path.read_text()) for m in mutants}.values()
+    for m, verdict in [
+        *run([m for m in unharmed if m.op not in by_tests], args.examples, args.jobs, tests=False),
+        *run([m for m in unharmed if m.op in by_tests], args.examples, args.jobs),
+    ]:
         if verdict:
             print(f"no verdict: the undamaged {m.op} fails, too ({verdict})")
             stale.add(m.key)

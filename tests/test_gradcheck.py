@@ -620,7 +620,8 @@ def test_the_demo_finds_its_three_bugs(tmp_path):
     demo = Path(__file__).parents[1] / "demos" / "02_gradcheck.py"
     run = subprocess.run([sys.executable, demo], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    for name, where in (("softmax", "input 0 at (0, 0)"), ("bias", "input 1 at (0,)"), ("convolution", "input 0 at (0,)")):
+    places = {"softmax": "input 0 at (0, 0)", "bias": "input 1 at (0,)", "convolution": "input 0 at (0,)"}
+    for name, where in places.items():
         written, mended = run.stdout.split(f"{name}, as written: ")[1].split(f"{name}, mended: ")
         assert written.startswith("wrong (") and f"wrong: the gradient of {where} of the output" in written
         assert mended.startswith("ok (")

@@ -511,3 +511,17 @@ def test_two_backends_do_not_mix(foreign):
 def test_repeat_works_on_any_backend(foreign):
     """Its indices are made where its operand is."""
     np.testing.assert_array_equal(ops.repeat(Tensor(foreign), 2, axis=0).numpy(), X.repeat(2, axis=0))
+
+
+def test_methods_take_lengths_one_by_one_as_numpy_does():
+    x = Tensor(np.arange(6.0), requires_grad=True)
+    y = x.reshape(2, 3).transpose(1, 0)
+    assert y.shape == (3, 2) == x.reshape((2, 3)).transpose().shape == x.reshape(shape=(3, 2)).shape
+    y.backward(np.arange(6.0).reshape(3, 2))
+    np.testing.assert_array_equal(x.grad, [0, 2, 4, 1, 3, 5])
+
+
+def test_a_number_is_a_cotangent_of_a_scalar():
+    x = Tensor(3.0, requires_grad=True)
+    (x * x).backward(0.5)
+    assert x.grad == 3

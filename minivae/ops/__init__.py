@@ -1,5 +1,8 @@
 """Differentiable functions of tensors. Each stands in its file with its derivative beside it."""
 
+from collections.abc import Callable
+from typing import Any
+
 from minivae.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
 from minivae.ops.arithmetic import (
     abs,
@@ -72,11 +75,23 @@ def _attach() -> None:
     """Give Tensor its methods and operators."""
     for function in _methods:
         setattr(Tensor, function.__name__, function)
+    for function in (reshape, transpose):
+        setattr(Tensor, function.__name__, _variadic(function))
     for name, function in _operators.items():
         setattr(Tensor, f"__{name}__", function)
         setattr(Tensor, f"__r{name}__", lambda self, other, function=function: function(other, self))
     for name, function in {"__neg__": neg, "__abs__": abs, "__getitem__": getitem}.items():
         setattr(Tensor, name, function)
+
+
+def _variadic(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The method of an op that takes a tuple: x.reshape(2, 3) is x.reshape((2, 3))."""
+
+    def method(self: Tensor, *numbers: Any, **options: Any) -> Tensor:
+        return function(self, *((numbers,) if len(numbers) > 1 else numbers), **options)
+
+    method.__name__, method.__doc__ = function.__name__, function.__doc__
+    return method
 
 
 _attach()
