@@ -21,7 +21,7 @@ def softmax(x):
 
 
 def softmax_wrong(g, x):
-    return g * softmax(x) * (1 - softmax(x))  # the diagonal of the Jacobian alone: forgets that every entry moves all the others
+    return g * softmax(x) * (1 - softmax(x))  # forgets that every entry moves all the others
 
 
 def softmax_right(g, x):

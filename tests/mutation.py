@@ -365,7 +365,8 @@ def mutants_of(path: Path, source: str, graph: dict[str, set[str]]) -> Iterator[
                 target = _holder_of(tree, node) if parent is holder else (parent, field, i)
                 _put(*target, new_node)
                 source_now = ast.unparse(ast.fix_missing_locations(tree))
-                after = headline(new_node if around is node else around)
+                dropped = isinstance(new_node, ast.Pass)
+                after = f"without {before}" if dropped else headline(new_node if around is node else around)
                 _put(*target, node)
                 if source_now not in seen:
                     seen.add(source_now)
@@ -547,7 +548,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--op", help="only this op or helper: exp, _share, matmul._rows, graph")
     parser.add_argument("--examples", type=int, default=15, help="of each gradient check (default 15)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once (default: the cores)")
-    parser.add_argument("--sample", type=int, help="only so many mutants, spread over all kinds")
+    parser.add_argument("--sample", type=int, help="only so many mutants, spread over all kinds, and none of EQUIVALENT")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--list", action="store_true", help="print the mutants and run none")
     args = parser.parse_args(argv)
@@ -561,7 +562,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.op:
         mutants = [m for m in mutants if args.op in (m.op, *m.op.split("."), m.op.split(".")[1].lstrip("_"))]
     if args.sample:
-        mutants = sample(mutants, args.sample, args.seed)
+        mutants = sample([m for m in mutants if m.key not in reasons], args.sample, args.seed)
     if args.list:
         for m in mutants:
             print(f"{m.op:30} {m.kind:22} {m.line:4} {m.before}   ->   {m.after}")
