@@ -22,6 +22,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from minivae import backend
 from minivae.backend import Array
 from minivae.findings import Report
 from minivae.gradcheck import gradcheck
@@ -141,13 +142,15 @@ def check_op(
 def check_example(
     fn: Callable[..., Tensor], args: Sequence[Any], oracle: Callable[..., Any] | None = None, rtol: float = 1e-6
 ) -> Report:
-    """The checks of check_op at one point; returns what gradcheck found."""
-    floats = [i for i, a in enumerate(args) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    """The checks of check_op at one point, on the current backend; returns what gradcheck found."""
+    xp = backend.current()
+    given, args = args, [xp.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
+    floats = [i for i, a in enumerate(args) if backend.is_array(a) and a.dtype.kind == "f"]
 
     def at(dtype: Any, copied: bool = False) -> tuple[Tensor, list[Tensor]]:
         """fn of these arguments, the floats as leaves of a dtype, and the leaves."""
         leaves = [
-            Tensor(np.array(a, dtype, order="C") if copied else a.astype(dtype, copy=False), True)
+            Tensor(xp.array(a, dtype, order="C") if copied else a.astype(dtype, copy=False), True)
             for a in _of(args, floats)
         ]
         return fn(*_with(args, floats, leaves)), leaves
@@ -155,7 +158,7 @@ def check_example(
     y, leaves = at(np.float64)
     value = y.numpy().copy()
     if oracle:
-        expected = np.asarray(oracle(*args))
+        expected = np.asarray(oracle(*given))
         assert value.shape == expected.shape, f"the shape is {value.shape}, the oracle's {expected.shape}"
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=1e-10, err_msg="the value is not the oracle's")
 
@@ -168,7 +171,7 @@ def check_example(
     if not y.requires_grad:
         return report
 
-    cotangent = np.random.default_rng(0).standard_normal(y.shape)
+    cotangent = xp.asarray(np.random.default_rng(0).standard_normal(y.shape))
     y.backward(cotangent)
     contiguous, copies = at(np.float64, copied=True)
     np.testing.assert_allclose(value, contiguous.numpy(), rtol=1e-12, atol=1e-12, err_msg="strides change the value")
@@ -178,7 +181,8 @@ def check_example(
         if leaf.grad is not None and half.grad is not None and copy.grad is not None:
             assert half.grad.dtype == np.float32, f"input {i} is float32, its gradient {half.grad.dtype}"
             message = f"strides change the gradient of input {i}"
-            np.testing.assert_allclose(leaf.grad, copy.grad, rtol=1e-9, atol=1e-12, err_msg=message)
+            strided, plain = backend.to_numpy(leaf.grad), backend.to_numpy(copy.grad)
+            np.testing.assert_allclose(strided, plain, rtol=1e-9, atol=1e-12, err_msg=message)
     try:
         y.backward(cotangent)
     except RuntimeError:
@@ -197,7 +201,7 @@ def _freed(fn: Callable[..., Tensor], args: Sequence[Any], floats: list[int]) ->
         leaves = [Tensor(a.copy(), True) for a in _of(args, floats)]
         alive = [weakref.ref(leaf.data) for leaf in leaves]
         y = fn(*_with(args, floats, leaves))
-        y.backward(np.ones(y.shape, y.dtype))
+        y.backward(backend.of(y.data).ones_like(y.data))
         del leaves, y
         assert not any(ref() is not None for ref in alive), "a reference cycle keeps the inputs alive after backward()"
     finally:

@@ -77,6 +77,10 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
     "The engine sums what a vjp leaves unsummed over leading axes: the sum here is only earlier.": [
         "matmul.linear | sum dropped | lambda g: flat(g)",
     ],
+    "The cotangent and the result have the dtype of a.": [
+        "reduction._share | operand wrong | count = xp.sum(attains, axis=axis, keepdims=True).astype(g.dtype)",
+        "reduction._share | operand wrong | count = xp.sum(attains, axis=axis, keepdims=True).astype(y.dtype)",
+    ],
     "Of the result only the size is read.": [
         "reduction.mean | changed in place | y.fill(0.5); "
         "return (y, (lambda g: spread(xp, g / _count(a, y), a, axis, keepdims),))",
@@ -548,7 +552,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--op", help="only this op or helper: exp, _share, matmul._rows, graph")
     parser.add_argument("--examples", type=int, default=15, help="of each gradient check (default 15)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once (default: the cores)")
-    parser.add_argument("--sample", type=int, help="only so many mutants, spread over all kinds, and none of EQUIVALENT")
+    parser.add_argument("--sample", type=int, help="only so many, of all kinds, none of EQUIVALENT")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--list", action="store_true", help="print the mutants and run none")
     args = parser.parse_args(argv)
