@@ -81,7 +81,8 @@ _einsums = st.sampled_from(
     [("ij,jk->ik", (2, 3), (3, 4)), ("ij,kj", (2, 3), (4, 3)), ("bij,bjk->bik", (2, 3, 2), (2, 2, 3)),
      ("i,j->ij", (2,), (3,)), ("ij->j", (2, 3)), ("ii->i", (3, 3)), ("ii", (3, 3)), ("ij,k->", (2, 3), (4,)),
      ("...j,jk->...k", (2, 2, 3), (3, 2)), ("ij,j->i", (2, 3), (3,)), ("iij,j->i", (2, 2, 3), (3,)),
-     ("ij,jk,kl->il", (2, 3), (3, 2), (2, 2)), ("ii,i->i", (1, 1), (3,))]
+     ("ij,jk,kl->il", (2, 3), (3, 2), (2, 2)), ("jii,i->j", (2, 1, 1), (3,)),
+     ("ii,i->i", (1, 1), (3,))]
 ).flatmap(lambda row: st.tuples(st.just(row[0]), *map(arrays, row[1:])))  # fmt: skip
 _images = arrays((3, 1, 2, 3), low=0, high=1)
 

@@ -81,6 +81,12 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
         "reduction._share | operand wrong | count = xp.sum(attains, axis=axis, keepdims=True).astype(g.dtype)",
         "reduction._share | operand wrong | count = xp.sum(attains, axis=axis, keepdims=True).astype(y.dtype)",
     ],
+    "What backward() does not know to own it copies, or adds up in a fresh array: slower, and the same.": [
+        "graph.backward | step dropped | without owned.add(parent)",  # of both kinds
+    ],
+    "A vjp's result that is no array is a NumPy scalar, which has a shape as well; the last line makes it one.": [
+        "graph._fit | step dropped | without gradient = xp.asarray(gradient)",
+    ],
     "Of the result only the size is read.": [
         "reduction.mean | changed in place | y.fill(0.5); "
         "return (y, (lambda g: spread(xp, g / _count(a, y), a, axis, keepdims),))",
@@ -148,12 +154,18 @@ def call_graph() -> dict[str, set[str]]:
     """For every function of minivae.ops, the others that it names, directly or not. Names are "file.function"."""
     trees = {p.stem: ast.parse(p.read_text()) for p in FILES}
     functions = {(m, f.name): f for m, t in trees.items() for f in t.body if isinstance(f, ast.FunctionDef)}
-    public = {name: m for m, name in functions if not name.startswith("_")}
+    imported = {
+        (m, alias.name): node.module.split(".")[-1]
+        for m, tree in trees.items()
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
     graph = {
         f"{m}.{name}": {
-            f"{m if (m, used) in functions else public[used]}.{used}"
+            f"{home}.{used}"
             for used in names(f)
-            if (m, used) in functions or used in public
+            if (home := imported.get((m, used), m), used) in functions
         }
         for (m, name), f in functions.items()
     }

@@ -83,6 +83,14 @@ def test_gradient_code_is_found():
     ]
 
 
+def test_a_helper_is_judged_by_the_ops_that_reach_it():
+    graph = mutation.call_graph()
+    assert set(mutation._cases("reduction._share", graph)) == {"share", "max", "min"}  # einsum's max is Python's
+    assert {"sum", "mse_loss", "kl_normal", "logsumexp"} & set(mutation._cases("reduction.spread", graph)) == {
+        "sum", "kl_normal", "logsumexp",
+    }  # fmt: skip
+
+
 def run(*options: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     return subprocess.run(
