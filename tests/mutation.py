@@ -41,6 +41,11 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
     "relu(a) is positive exactly where a is.": [
         "activation.relu | input for output | lambda g: xp.where(a > 0, g, 0)",
     ],
+    "Where all axes are reduced, a 0-d array broadcasts as well as one with those axes back.": [
+        "reduction._restore | operand wrong | if keepdims or reduced.ndim == 0:",
+        "reduction._restore | operand wrong | "
+        "return xp.expand_dims(reduced, tuple((i % a.ndim for i in _all(reduced, axis))))",
+    ],
     "The branch for a Python number saves time: the general formula gives the same.": [
         "arithmetic.pow | operand wrong | if isinstance(a, int | float):",
         "arithmetic.pow | input for output | if isinstance(y, int | float):",
@@ -163,9 +168,7 @@ def call_graph() -> dict[str, set[str]]:
     }
     graph = {
         f"{m}.{name}": {
-            f"{home}.{used}"
-            for used in names(f)
-            if (home := imported.get((m, used), m), used) in functions
+            f"{home}.{used}" for used in names(f) if (home := imported.get((m, used), m), used) in functions
         }
         for (m, name), f in functions.items()
     }
