@@ -9,7 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from minivae import checkpoint
+from minivae import cases, checkpoint, op, ops
+from minivae.cli import main
+from minivae.testing import arrays
 
 
 def minivae(*args: object, cwd=None, **environment: str) -> subprocess.CompletedProcess:
@@ -79,7 +81,31 @@ def test_info_names_versions_backend_blas_and_gpu():
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["sample"], ["reconstruct"], ["info"]])
+def test_gradcheck_prints_a_row_for_each_op():
+    done = minivae("gradcheck", "--op", "tanh", "nn.Linear", "--examples", 5)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert rows["tanh"].endswith("ok") and rows["nn.Linear"].endswith("ok")
+    assert "all 2 gradients agree" in done.stdout
+
+
+def test_gradcheck_fails_with_1_and_the_code_that_repeats_it(monkeypatch, capsys):
+    @op
+    def wrong(xp, a):
+        return a * a, (lambda g: g * a,)
+
+    monkeypatch.setitem(cases.CASES, "wrong", cases.Case(wrong, (arrays((2,)),)))
+    assert main(["gradcheck", "--op", "wrong", "tanh", "--examples", "5"]) == 1
+    printed = capsys.readouterr()
+    assert "FAILED" in printed.out and "ok" in printed.out
+    assert "half of it" in printed.err and "check_example(wrong, [" in printed.err
+
+
+def test_every_op_has_a_row():
+    assert set(ops.__all__) <= set(cases.CASES)
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["sample"], ["reconstruct"], ["gradcheck"], ["info"]])
 def test_help(command):
     done = minivae(*command, "--help")
     assert done.returncode == 0
@@ -121,6 +147,7 @@ def refused(done: subprocess.CompletedProcess, *words: str) -> None:
         (["train", "vae", "--optimizer", "lion"], ["'lion'", "adam"]),
         (["train"], ["model"]),
         (["fly"], ["'fly'"]),
+        (["gradcheck", "--op", "tan"], ["'tan'", "tanh"]),
         ([], ["COMMAND"]),
         (["evaluate", "nowhere"], ["nowhere"]),
         (["train", "vae", "--data", "empty"], ["empty"]),
