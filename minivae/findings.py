@@ -43,7 +43,7 @@ class Report:
     """What gradcheck found. True, as a condition, if there is no fault.
 
     entries: how many derivatives were compared. worst: the largest error among them, relative to the largest of
-    the derivative, the typical derivative of its input, and a thousandth of the function's value.
+    the derivative, the typical derivative of its input, a thousandth of the function's value, and atol.
     """
 
     name: str

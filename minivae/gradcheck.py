@@ -202,7 +202,7 @@ def _compare(probe: _Probe, mode: str, rtol: float, atol: float, rng: np.random.
                 tolerance = rtol * scale + atol * min(1.0, max(typical, scale)) + noise
                 if not one.kink:
                     probe.report.entries += 1
-                    error = abs(analytic - one.value) / max(scale, typical, 1e-3 * abs(center[row]), noise)
+                    error = abs(analytic - one.value) / max(scale, typical, 1e-3 * abs(center[row]), atol)
                     probe.report.worst = max(probe.report.worst, error)
                 finding = _judge(analytic, one, tolerance, 1e-3 * max(scale, typical) + noise, where)
                 if finding:

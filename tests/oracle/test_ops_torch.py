@@ -115,7 +115,7 @@ def test_random_graphs(steps, seed):
     def normalised(v):
         """At least a vector of 3, and bounded."""
         v = v.tanh()
-        return v if v.ndim and v.shape[-1] == 3 else v.reshape((-1, 1))[:1] * np_ones(v)
+        return v if v.ndim and v.shape[-1] == 3 else v.reshape((-1,))[:1] * np_ones(v)
 
     def np_ones(v):
         return torch.ones(3, dtype=torch.float64) if isinstance(v, torch.Tensor) else np.ones(3)
