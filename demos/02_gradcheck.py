@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 from matplotlib.figure import Figure
 
-from minivae.gradcheck import from_vjp, gradcheck
+from minivae import from_vjp, gradcheck
 
 
 # 1. softmax over the last axis: y = e^x / sum e^x

@@ -3,7 +3,8 @@
 from minivae import backend, models, nn, ops, optim
 from minivae.backend import manual_seed, use
 from minivae.errors import InputError
-from minivae.gradcheck import from_vjp, gradcheck
+from minivae.gradcheck import gradcheck
+from minivae.pairs import from_vjp
 from minivae.tensor import Tensor, no_grad, op
 
 __version__ = "0.1.0"

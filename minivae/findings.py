@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 NOTES = ("kink", "constant")  # what is no fault of the gradient
 
@@ -77,3 +78,11 @@ class GradientError(AssertionError):
     def __init__(self, report: Report):
         super().__init__(str(report))
         self.report = report
+
+
+class Fault(Exception):
+    """Carries a finding that ends the check."""
+
+    def __init__(self, kind: str, message: str, **where: Any):
+        super().__init__(message)
+        self.finding = Finding(kind, message, **where)

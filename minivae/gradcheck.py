@@ -13,8 +13,8 @@ import numpy as np
 
 from minivae import backend
 from minivae.differences import Derivative, derivative
-from minivae.findings import Finding, GradientError, Report
-from minivae.tensor import Tensor, no_grad, op
+from minivae.findings import Fault, Finding, GradientError, Report
+from minivae.tensor import Tensor, no_grad
 
 
 def gradcheck(
@@ -66,19 +66,11 @@ def gradcheck(
         probe.check_form(np.random.default_rng(seed))
         if not report.faults and probe.value.size:
             _compare(probe, mode, rtol, atol, np.random.default_rng(seed + 1))
-    except _Fault as fault:
+    except Fault as fault:
         report.findings.append(fault.finding)
     if raise_exception and not report:
         raise GradientError(report)
     return report
-
-
-class _Fault(Exception):
-    """Carries a finding that ends the check."""
-
-    def __init__(self, kind: str, message: str, **where: Any):
-        super().__init__(message)
-        self.finding = Finding(kind, message, **where)
 
 
 class _Probe:
@@ -109,7 +101,7 @@ class _Probe:
         if output.requires_grad:
             self._unchanged(leaves, "backward")
             if not np.array_equal(backend.to_numpy(seed), cotangent, equal_nan=True):
-                raise _Fault("mutated", "the cotangent was changed in place by backward")
+                raise Fault("mutated", "the cotangent was changed in place by backward")
         grads = [leaves[i].grad for i in self.checked]
         self._not_shared(leaves, grads)
         missing = getattr(self.fn, "missing", ())  # where a pair of from_vjp returned None
@@ -121,7 +113,7 @@ class _Probe:
     def _unchanged(self, leaves: list[Tensor], when: str) -> None:
         for i, (leaf, x) in enumerate(zip(leaves, self.arrays, strict=True)):
             if not np.array_equal(leaf.numpy(), x, equal_nan=x.dtype.kind == "f"):
-                raise _Fault("mutated", f"input {i} was changed in place by {when}", input=i)
+                raise Fault("mutated", f"input {i} was changed in place by {when}", input=i)
 
     def _not_shared(self, leaves: list[Tensor], grads: list[Any]) -> None:
         if leaves and backend.of(leaves[0].data).name != "numpy":
@@ -132,33 +124,33 @@ class _Probe:
                 continue
             for what, other in others:
                 if np.shares_memory(g, other):
-                    raise _Fault("aliased", f"the gradient of input {i} shares memory with {what}", input=i)
+                    raise Fault("aliased", f"the gradient of input {i} shares memory with {what}", input=i)
             others.append((f"the gradient of input {i}", g))
 
     def check_form(self, rng: np.random.Generator) -> None:
         """Everything about the vjp but its values: finite, repeatable, linear, and there."""
         if self.value.dtype != np.float64:
-            raise _Fault("dtype", f"the output is {self.value.dtype} for float64 inputs: something inside casts")
+            raise Fault("dtype", f"the output is {self.value.dtype} for float64 inputs: something inside casts")
         if not np.isfinite(self.value).all():
-            raise _Fault("nonfinite", "the output holds NaN or infinity at this point")
+            raise Fault("nonfinite", "the output holds NaN or infinity at this point")
         u, v = (rng.standard_normal(self.value.shape) for _ in range(2))
         of_u, again, of_v, of_sum = (self.vjp(c) for c in (u, u, v, u + v))
         of_zero = self.vjp(np.zeros_like(u))
         if not np.array_equal(self.value, self.call(self.arrays)):
-            raise _Fault("nondeterministic", "two forward passes at one point differ: fix the random numbers inside")
+            raise Fault("nondeterministic", "two forward passes at one point differ: fix the random numbers inside")
         for i, a, b, c, s, z in zip(self.checked, of_u, again, of_v, of_sum, of_zero, strict=True):
             if a is None or c is None:
                 continue  # what is due is known when the finite difference is
             if not np.isfinite(a).all():
-                raise _Fault("nonfinite", f"the gradient of input {i} holds NaN or infinity", input=i)
+                raise Fault("nonfinite", f"the gradient of input {i} holds NaN or infinity", input=i)
             if not np.array_equal(a, b):
-                raise _Fault("nondeterministic", f"two backward passes give input {i} different gradients", input=i)
+                raise Fault("nondeterministic", f"two backward passes give input {i} different gradients", input=i)
             rounding = 1e-9 * (np.abs(a).max(initial=0) + np.abs(c).max(initial=0))
             rounding += 1e-12 * (1 + np.abs(self.value).max(initial=0)) * self.value.size  # of sums that cancel
             if z is not None and z.any():
-                raise _Fault("nonlinear", f"a zero cotangent gives input {i} a gradient that is not zero", input=i)
+                raise Fault("nonlinear", f"a zero cotangent gives input {i} a gradient that is not zero", input=i)
             if np.abs(a + c - s).max(initial=0) > rounding:
-                raise _Fault("nonlinear", f"vjp(u) + vjp(v) is not vjp(u + v) for input {i}", input=i)
+                raise Fault("nonlinear", f"vjp(u) + vjp(v) is not vjp(u + v) for input {i}", input=i)
 
 
 def _compare(probe: _Probe, mode: str, rtol: float, atol: float, rng: np.random.Generator) -> None:
@@ -195,7 +187,7 @@ def _compare(probe: _Probe, mode: str, rtol: float, atol: float, rng: np.random.
                 if grad is None:
                     if abs(one.value) > noise + 10 * one.uncertainty:
                         message = f"input {i} got no gradient, but the finite difference at {entry} is {one.value:.8g}"
-                        raise _Fault("missing", message, numeric=one.value, **where)
+                        raise Fault("missing", message, numeric=one.value, **where)
                     continue
                 analytic = float(grad[entry])
                 scale = max(abs(analytic), abs(one.value))
@@ -250,49 +242,6 @@ def _hint(analytic: float, numeric: float) -> str:
         if abs(ratio / value - 1) < 1e-5:
             return f" ({hint})"
     return f" (ratio {ratio:.4g})"
-
-
-def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | None = None) -> Callable[..., Tensor]:
-    """A function of tensors from a hand-written pair of plain functions, for gradcheck.
-
-    forward(*arrays) -> array. vjp(g, *arrays) -> the gradients of the arrays, in their order (one alone need not
-    be a tuple; None where an input has none), for the gradient g of a loss with respect to the result.
-    """
-
-    def pair(xp: Any, *arrays: Any) -> Any:
-        y = forward(*arrays)
-        if not (backend.is_array(y) or np.isscalar(y) or isinstance(y, np.generic)):
-            raise TypeError(f"from_vjp of {pair.__name__}: forward returned {type(y).__name__}, not an array.")
-        y = xp.asarray(y)
-
-        def gradient(i: int) -> Callable[[Any], Any]:
-            def of(g: Any) -> Any:
-                grads = vjp(g, *arrays)
-                grads = grads if isinstance(grads, tuple | list) else (grads,)
-                if len(grads) != len(arrays):
-                    raise _Fault("shape", f"vjp returned {len(grads)} gradients for {len(arrays)} inputs")
-                d, x = grads[i], arrays[i]
-                if d is None:
-                    lifted.missing.add(i)  # type: ignore[attr-defined]
-                    return xp.zeros_like(x)
-                if not (backend.is_array(d) or isinstance(d, np.generic)):
-                    raise _Fault("shape", f"vjp's gradient of input {i} is a {type(d).__name__}, not an array", input=i)
-                if xp.shape(d) != x.shape:
-                    raise _Fault(
-                        "shape", f"vjp's gradient of input {i} has shape {xp.shape(d)}, not {x.shape}", input=i
-                    )
-                if d.dtype != x.dtype:
-                    raise _Fault("dtype", f"vjp's gradient of input {i} is {d.dtype}, not {x.dtype}", input=i)
-                return d
-
-            return of
-
-        return y, [gradient(i) if x.dtype.kind == "f" else None for i, x in enumerate(arrays)]
-
-    pair.__name__ = name or str(getattr(forward, "__name__", "pair"))
-    lifted = op(pair)
-    lifted.missing = set()  # type: ignore[attr-defined]
-    return lifted
 
 
 def _float64(x: Any) -> Any:

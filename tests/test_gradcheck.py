@@ -12,7 +12,7 @@ from PIL import Image
 
 from minivae import Tensor, gradcheck, op, ops
 from minivae.findings import NOTES, GradientError
-from minivae.gradcheck import from_vjp
+from minivae.pairs import from_vjp
 
 A = np.array([[0.3, -0.7, 1.1], [0.2, 0.9, -0.4]])
 B = np.array([[0.5, -0.2, 0.8], [1.2, 0.1, -0.6], [-0.9, 0.4, 0.7]])

@@ -115,7 +115,6 @@ def test_binarisation_draws_ones_at_the_rate_of_the_grey_level():
     assert b.mean() == pytest.approx(0.3, abs=0.005)
 
 
-@pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="needs signals")
 def test_ctrl_c_ends_after_the_step_with_a_usable_checkpoint(tmp_path):
     run = trainer(epochs=1000)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -1,0 +1,53 @@
+"""from_vjp: a hand-written pair of plain functions, forward and vjp, as a function of tensors for gradcheck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minivae import backend
+from minivae.findings import Fault
+from minivae.tensor import Tensor, op
+
+
+def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | None = None) -> Callable[..., Tensor]:
+    """A function of tensors from a hand-written pair of plain functions, for gradcheck.
+
+    forward(*arrays) -> array. vjp(g, *arrays) -> the gradients of the arrays, in their order (one alone need not
+    be a tuple; None where an input has none), for the gradient g of a loss with respect to the result.
+    """
+
+    def pair(xp: Any, *arrays: Any) -> Any:
+        y = forward(*arrays)
+        if not (backend.is_array(y) or np.isscalar(y) or isinstance(y, np.generic)):
+            raise TypeError(f"from_vjp of {pair.__name__}: forward returned {type(y).__name__}, not an array.")
+        y = xp.asarray(y)
+
+        def gradient(i: int) -> Callable[[Any], Any]:
+            def of(g: Any) -> Any:
+                grads = vjp(g, *arrays)
+                grads = grads if isinstance(grads, tuple | list) else (grads,)
+                if len(grads) != len(arrays):
+                    raise Fault("shape", f"vjp returned {len(grads)} gradients for {len(arrays)} inputs")
+                d, x = grads[i], arrays[i]
+                if d is None:
+                    lifted.missing.add(i)  # type: ignore[attr-defined]
+                    return xp.zeros_like(x)
+                if not (backend.is_array(d) or isinstance(d, np.generic)):
+                    raise Fault("shape", f"vjp's gradient of input {i} is a {type(d).__name__}, not an array", input=i)
+                if xp.shape(d) != x.shape:
+                    raise Fault("shape", f"vjp's gradient of input {i} has shape {xp.shape(d)}, not {x.shape}", input=i)
+                if d.dtype != x.dtype:
+                    raise Fault("dtype", f"vjp's gradient of input {i} is {d.dtype}, not {x.dtype}", input=i)
+                return d
+
+            return of
+
+        return y, [gradient(i) if x.dtype.kind == "f" else None for i, x in enumerate(arrays)]
+
+    pair.__name__ = name or str(getattr(forward, "__name__", "pair"))
+    lifted = op(pair)
+    lifted.missing = set()  # type: ignore[attr-defined]
+    return lifted
