@@ -1,6 +1,7 @@
 """Layers, under PyTorch's names."""
 
 from minivae.nn import init
+from minivae.nn.conv import Conv2d, ConvTranspose2d, GroupNorm, ResidualBlock
 from minivae.nn.layers import (
     ELU,
     GELU,
@@ -20,6 +21,6 @@ from minivae.nn.module import Buffer, Module, Parameter, Sequential
 from minivae.nn.norm import BatchNorm, LayerNorm
 
 __all__ = [
-    "ELU", "GELU", "BatchNorm", "Buffer", "Dropout", "Embedding", "Flatten", "LayerNorm", "LeakyReLU", "Linear",
-    "Module", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh", "Unflatten", "init",
+    "ELU", "GELU", "BatchNorm", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten", "GroupNorm",
+    "LayerNorm", "LeakyReLU", "Linear", "Module", "Parameter", "ReLU", "ResidualBlock", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh", "Unflatten", "init",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from minivae.ops.arithmetic import (
     sub,
     where,
 )
+from minivae.ops.conv import conv2d, conv_transpose2d
 from minivae.ops.loss import (
     binary_cross_entropy_with_logits,
     cross_entropy,
@@ -55,7 +56,8 @@ from minivae.ops.shape import (
 from minivae.tensor import Tensor
 
 __all__ = [
-    "abs", "add", "astype", "binary_cross_entropy_with_logits", "broadcast_to", "clip", "concatenate", "cos",
+    "abs", "add", "astype", "binary_cross_entropy_with_logits", "broadcast_to", "clip", "concatenate",
+    "conv2d", "conv_transpose2d", "cos",
     "cross_entropy", "div", "einsum", "elu", "exp", "expand_dims", "expm1", "flip", "gaussian_nll", "gelu",
     "getitem", "kl_normal", "kl_unit_normal", "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp",
     "matmul", "max", "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg", "pad", "pow", "relu", "repeat",
