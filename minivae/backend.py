@@ -56,6 +56,14 @@ class Backend:
                 f"{what}: indices from {indices.min()} to {indices.max()}, where 0 to {n - 1} are allowed."
             )
 
+    def check_range(self, what: str, values: Array, low: float, high: float) -> None:
+        """Raise InputError unless low <= values <= high (on NumPy; on a GPU it would have to wait for the device)."""
+        if values.size and not (values.min() >= low and values.max() <= high):
+            raise InputError(
+                f"{what} must lie in [{low:g}, {high:g}], but these lie in [{values.min():g}, {values.max():g}]: "
+                "scale them, or choose another likelihood."
+            )
+
     def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:
         """Flat contiguous arrays cut alike into pieces that stay in a core's cache.
 
@@ -92,6 +100,9 @@ class CuPy(Backend):
         return self.module.asnumpy(array)
 
     def check_indices(self, what: str, indices: Array, n: int) -> None:
+        pass
+
+    def check_range(self, what: str, values: Array, low: float, high: float) -> None:
         pass
 
     def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:

@@ -179,7 +179,7 @@ def test_a_newer_format_asks_for_an_update(tmp_path, header):
         (SPEC | {"model": ["vae"]}, ""),
         (SPEC | {"arguments": None}, ""),
         (SPEC | {"arguments": {}}, "shape"),
-        (SPEC | {"arguments": SPEC["arguments"] | {"beta": 4}}, "beta"),
+        (SPEC | {"arguments": SPEC["arguments"] | {"gamma": 4}}, "gamma"),
         (SPEC | {"arguments": SPEC["arguments"] | {"name": "vae"}}, "name"),
         (SPEC | {"arguments": SPEC["arguments"] | {"latent": 1.5}}, ""),
         (SPEC | {"arguments": SPEC["arguments"] | {"latent": 0}}, "latent"),

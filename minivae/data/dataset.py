@@ -1,4 +1,4 @@
-"""What a data set is: two splits of images, each with whatever is known beside the pixels."""
+"""What a data set is: two splits of images (or documents), and whatever is known beside the pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Array = npt.NDArray[Any]
 class Split:
     """N images and what is known of them.
 
-    images: (N, C, H, W), uint8 in 0..255, or float32 in [0, 1].
+    images: (N, C, H, W), uint8 in 0..255, or float32 in [0, 1]; of documents (N, V), float32: how
+    often each word of `Dataset.vocabulary` occurs in each.
     labels: (N,) int64, indices into `Dataset.classes`; None where there are none.
     factors: the generating factors by name, each (N,); empty where none are known.
     """
@@ -26,17 +27,26 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, index: Any) -> Split:
+        """The images of a slice, of indices or of a mask, with what is known of them."""
+        labels = None if self.labels is None else self.labels[index]
+        return Split(self.images[index], labels, {name: values[index] for name, values in self.factors.items()})
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named pair of splits. `classes` names the labels: ("0", "1", ...)."""
+    """A named pair of splits. `classes` names the labels: ("0", "1", ...).
+
+    vocabulary: the V words that are counted, where the data are documents; else empty.
+    """
 
     name: str
     train: Split
     test: Split
     classes: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one image, (C, H, W)."""
+        """The shape of one image, (C, H, W), or of one document, (V,)."""
         return self.train.images.shape[1:]

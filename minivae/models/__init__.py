@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from minivae import nn
 from minivae.errors import InputError
+from minivae.models.autoencoder import Autoencoder, autoencoder, stack
+from minivae.models.fsq import FSQ
+from minivae.models.kmeans import kmeans
 from minivae.models.loss import Loss
+from minivae.models.quantizer import VectorQuantizer
 from minivae.models.vae import VAE, vae
+from minivae.models.vqvae import VQVAE, vqvae
 
-__all__ = ["MODELS", "VAE", "Loss", "build", "vae"]
+__all__ = [
+    "FSQ", "MODELS", "VAE", "VQVAE", "Autoencoder", "Loss", "VectorQuantizer", "arguments", "autoencoder", "build",
+    "kmeans", "stack", "vae", "vqvae",
+]  # fmt: skip
 
-MODELS: dict[str, Callable[..., Any]] = {"vae": vae}
+# The presets: a builder with its defaults
+MODELS: dict[str, Callable[..., Any]] = {
+    "ae": autoencoder,
+    "linear-ae": partial(autoencoder, hidden=(), latent=30),
+    "dae": partial(autoencoder, corruption="gaussian"),
+    "context": partial(autoencoder, corruption="block"),
+    "vae": vae,
+    "beta-vae": partial(vae, beta=4.0, latent=10),
+    "iwae": partial(vae, k=5, hidden=(200, 200), activation="tanh", latent=50),
+    "vqvae": vqvae,
+}
 
 
-def build(name: str, **arguments: Any) -> nn.Module:
-    """A new model by its name and its arguments."""
+def arguments(name: str, **given: Any) -> dict[str, Any]:
+    """All arguments of a model by its name: those given, and the defaults of the others.
+
+    Raises InputError for an unknown model, and for an argument that the model has not.
+    """
     if name not in MODELS:
         raise InputError(f"unknown model '{name}': choose one of {', '.join(MODELS)}.")
-    model: nn.Module = MODELS[name](**arguments)
+    known = inspect.signature(MODELS[name]).parameters
+    for argument in given:
+        if argument not in known:
+            raise InputError(f"{name} has no '{argument}': its arguments are {', '.join(known)}.")
+    return {key: p.default for key, p in known.items() if p.default is not p.empty} | given
+
+
+def build(name: str, **given: Any) -> nn.Module:
+    """A new model by its name and its arguments."""
+    given = arguments(name, **given)
+    model: nn.Module = MODELS[name](**given)
     return model

@@ -1,7 +1,7 @@
-"""The variational autoencoder. [Kingma & Welling 2014, "Auto-Encoding Variational Bayes"]
+"""The variational autoencoder and its family. [Kingma & Welling 2014, "Auto-Encoding Variational Bayes"]
 
     prior           p(z) = N(0, I)
-    decoder         p(x | z) = Bernoulli(sigmoid(l(z))), one logit l a pixel
+    decoder         p(x | z), a likelihood of what the decoder makes of z: Bernoulli, Gaussian, ...
     encoder         q(z | x) = N(mu(x), diag(e^logvar(x)))
     ELBO            E_q[log p(x | z)] - KL(q(z | x) || p(z))  <=  log p(x)
 
@@ -17,19 +17,52 @@ from typing import Any
 from minivae import backend, nn, ops
 from minivae.backend import Array
 from minivae.errors import InputError
+from minivae.models import nets
+from minivae.models.likelihood import Bernoulli, Likelihood
+from minivae.models.likelihood import likelihood as make_likelihood
 from minivae.models.loss import Loss
-from minivae.models.nets import dense_decoder, dense_encoder
 from minivae.ops.loss import LOG_2PI
 from minivae.tensor import Tensor, as_tensor, no_grad
 
 
 class VAE(nn.Module):
-    """encoder: images (N, *shape) -> (N, 2 latent), mu and logvar; decoder: (..., latent) -> logits (..., *shape)."""
+    """encoder: images (N, *shape) -> (N, 2 latent), mu and logvar; decoder: (M, latent) -> the likelihood's numbers.
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: int):
+    beta: the weight of the KL term; a loop may change it from step to step (KL annealing). [Higgins et al. 2017]
+    free_bits: nats of KL for each latent that cost nothing. [Kingma et al. 2016]
+    capacity: nats C; the KL is drawn to it, by beta |KL - C| in place of beta KL. [Burgess et al. 2018]
+    samples: L, the number of z for each image over which the loss is averaged.
+    kl: "analytic", or "monte-carlo" from the same samples: the two estimators of the paper, section 2.3.
+    k: with k > 1 the loss is the importance-weighted bound of k samples. [Burda et al. 2016]
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, latent: int, likelihood: Likelihood | None = None, *,
+        beta: float = 1.0, free_bits: float = 0.0, capacity: float | None = None,
+        samples: int = 1, kl: str = "analytic", k: int = 1,
+    ):  # fmt: skip
+        for name, count in (("latent", latent), ("samples", samples), ("k", k)):
+            if count < 1:
+                raise InputError(f"{name} {count} is too small: give a whole number of at least 1.")
+        for name, nats in (("beta", beta), ("free_bits", free_bits), ("capacity", capacity or 0.0)):
+            if not 0 <= nats < math.inf:
+                raise InputError(f"{name} {nats} is out of range: give a number of at least 0.")
+        if kl not in ("analytic", "monte-carlo"):
+            raise InputError(f"unknown estimator of the KL '{kl}': choose analytic or monte-carlo.")
+        if free_bits and capacity is not None:
+            raise InputError("free_bits and capacity are two ways to let the KL be above 0: choose one.")
+        if k > 1 and (beta, free_bits, capacity) != (1.0, 0.0, None):
+            raise InputError(f"k = {k} samples weigh log p(x, z) against log q(z | x) as they are: leave beta at 1.")
         self.encoder = encoder
         self.decoder = decoder
         self.latent = latent
+        self.likelihood = likelihood or Bernoulli()
+        self.beta = beta
+        self.free_bits = free_bits
+        self.capacity = capacity
+        self.samples = samples
+        self.kl = kl
+        self.k = k
 
     def posterior(self, x: Any) -> tuple[Tensor, Tensor]:
         """The mean and the log-variance of q(z | x), (N, latent) each."""
@@ -37,31 +70,59 @@ class VAE(nn.Module):
         return mu, logvar
 
     def loss(self, x: Any, rng: Any = None) -> Loss:
-        """-ELBO of images x (N, *shape) in [0, 1], by one sample of z each: reconstruction + KL.
+        """-ELBO of images x (N, *shape), or the importance-weighted bound: what training minimises.
 
+        The terms are reconstruction, -log p(x | z), and kl, whatever their weights: ELBO = -(reconstruction + kl).
         rng: the generator of the noise; the backend's by default.
         """
         x = as_tensor(x)
         mu, logvar = self.posterior(x)
-        z = mu + ops.exp(logvar * 0.5) * _noise(mu.shape, rng)  # the reparameterisation, section 2.4
-        reconstruction = self._nll(z, x).mean()
-        kl = ops.kl_unit_normal(mu, logvar, axis=-1).mean()
-        return Loss(reconstruction + kl, {"reconstruction": reconstruction, "kl": kl})
+        eps = _noise(self._leading() + mu.shape, rng)
+        z = mu + ops.exp(logvar * 0.5) * eps  # the reparameterisation, section 2.4
+        nll = self.nll(z, x)
+        if self.k > 1:
+            log_p, log_q = _log_prior(z), _log_posterior(eps, logvar)
+            log_w = log_p - log_q - nll  # (..., k, N)
+            total = (math.log(self.k) - ops.logsumexp(log_w, axis=-2)).mean()
+            return Loss(total, {"reconstruction": nll.mean(), "kl": (log_q - log_p).mean()})
+        if self.kl == "analytic":
+            kl = ops.kl_unit_normal(mu, logvar, axis=() if self.free_bits else -1)
+        else:
+            log_ratio = 0.5 * (z * z - eps * eps - logvar)  # log q(z | x) - log p(z), for each latent
+            kl = log_ratio if self.free_bits else log_ratio.sum(axis=-1)
+        reconstruction, penalty, kl = nll.mean(), *self._penalty(kl)
+        return Loss(reconstruction + penalty, {"reconstruction": reconstruction, "kl": kl})
 
-    def _nll(self, z: Tensor, x: Tensor) -> Tensor:
-        """-log p(x | z): z (..., latent) and x (N, *shape) -> the leading axes of z."""
-        logits: Tensor = self.decoder(z)
-        return ops.binary_cross_entropy_with_logits(logits, x, axis=tuple(range(z.ndim - 1, logits.ndim)))
+    def _leading(self) -> tuple[int, ...]:
+        """The axes of samples of z before those of the batch."""
+        return (self.samples,) * (self.samples > 1) + (self.k,) * (self.k > 1)
+
+    def _penalty(self, kl: Tensor) -> tuple[Tensor, Tensor]:
+        """What the loss adds for the KL, and the KL; with free bits kl is (..., N, latent), else (..., N)."""
+        if self.free_bits:
+            each = kl.reshape((-1, self.latent)).mean(axis=0)  # over the batch: a latent is free, not an image
+            return self.beta * ops.maximum(each, self.free_bits).sum(), each.sum()
+        mean = kl.mean()
+        if self.capacity is not None:
+            return self.beta * ops.abs(mean - self.capacity), mean
+        return (mean if self.beta == 1 else self.beta * mean), mean
+
+    def nll(self, z: Tensor, x: Any) -> Tensor:
+        """-log p(x | z): z (..., N, latent) and x (N, *shape) -> (..., N)."""
+        return self.likelihood.nll(self._decoded(z), as_tensor(x))
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """The decoder's output for codes (..., latent): (..., *its shape)."""
+        flat = z if z.ndim == 2 else z.reshape((-1, self.latent))
+        output: Tensor = self.decoder(flat)
+        return output if z.ndim == 2 else output.reshape((*z.shape[:-1], *output.shape[1:]))
 
     def log_weights(self, x: Any, k: int, rng: Any = None) -> Tensor:
         """log w_i = log p(x, z_i) - log q(z_i | x) for k samples z_i of q(z | x): (k, N)."""
-        x = as_tensor(x)
         mu, logvar = self.posterior(x)
         eps = _noise((k, *mu.shape), rng)
         z = mu + ops.exp(logvar * 0.5) * eps
-        log_q: Tensor = -0.5 * (logvar + eps * eps + LOG_2PI).sum(axis=-1)
-        log_p: Tensor = -0.5 * (z * z + LOG_2PI).sum(axis=-1)
-        return log_p - log_q - self._nll(z, x)
+        return _log_prior(z) - _log_posterior(eps, logvar) - self.nll(z, x)
 
     @no_grad()
     def nll_bound(self, x: Any, k: int, rng: Any = None) -> Array:
@@ -82,8 +143,9 @@ class VAE(nn.Module):
 
     @no_grad()
     def decode(self, z: Array) -> Array:
-        """The mean images of codes (..., latent): pixel probabilities (..., *shape)."""
-        return ops.sigmoid(self.decoder(as_tensor(z))).data
+        """The mean images of codes (..., latent): (..., *shape)."""
+        output = self._decoded(as_tensor(z))
+        return self.likelihood.mean(output, output.ndim - z.ndim + 1).data
 
     def reconstruct(self, x: Any) -> Array:
         """The mean images of the posterior means of x."""
@@ -94,14 +156,35 @@ class VAE(nn.Module):
         return self.decode(_noise((n, self.latent), rng))
 
 
+def _log_prior(z: Tensor) -> Tensor:
+    """log p(z) of a standard normal, summed over the latents."""
+    log_p: Tensor = -0.5 * (z * z + LOG_2PI).sum(axis=-1)
+    return log_p
+
+
+def _log_posterior(eps: Array, logvar: Tensor) -> Tensor:
+    """log q(z | x) at z = mu + e^(logvar / 2) eps, summed over the latents."""
+    log_q: Tensor = -0.5 * (logvar + eps * eps + LOG_2PI).sum(axis=-1)
+    return log_q
+
+
 def _noise(shape: tuple[int, ...], rng: Any) -> Array:
     """Standard normal numbers, float32."""
     xp = backend.current()
     return (rng or xp.rng).standard_normal(shape, dtype=xp.float32)
 
 
-def vae(shape: tuple[int, ...], hidden: Sequence[int] = (400,), latent: int = 20) -> VAE:
-    """The fully connected VAE for images of a shape (C, H, W): 784-400-20 by default for 28x28 grey ones."""
-    if min((*shape, *hidden, latent)) < 1:
-        raise InputError(f"shape {shape}, hidden widths {list(hidden)} and latent {latent} must all be at least 1.")
-    return VAE(dense_encoder(shape, hidden, 2 * latent), dense_decoder(latent, list(hidden)[::-1], shape), latent)
+def vae(
+    shape: tuple[int, ...], arch: str = "dense", hidden: Sequence[int] = (400,), channels: Sequence[int] | None = None,
+    activation: str = "relu", latent: int = 20, likelihood: str = "bernoulli", variance: float | str | None = None,
+    beta: float = 1.0, free_bits: float = 0.0, capacity: float | None = None, samples: int = 1, kl: str = "analytic",
+    k: int = 1,
+) -> VAE:  # fmt: skip
+    """A VAE for images of a shape (C, H, W): 784-400-20 by default for 28x28 grey ones. See VAE and models.nets."""
+    nets.check_sizes(shape=shape, hidden=hidden, channels=channels or (), latent=latent)
+    p = make_likelihood(likelihood, variance)
+    return VAE(
+        nets.encoder(arch, shape, hidden, channels, 2 * latent, activation),
+        nets.decoder(arch, latent, hidden, channels, (p.channels * shape[0], *shape[1:]), activation),
+        latent, p, beta=beta, free_bits=free_bits, capacity=capacity, samples=samples, kl=kl, k=k,
+    )  # fmt: skip

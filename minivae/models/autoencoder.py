@@ -1,0 +1,113 @@
+"""The autoencoder: linear, deep, convolutional, denoising or a context encoder, by its arguments.
+
+    loss = -log p(x | decoder(encoder(corrupted x))), summed over the pixels where the error counts
+
+With SquaredError (the default) and linear layers it finds the principal subspace; with a corruption it learns to
+undo it [Vincent et al. 2010]; where the corruption hides a part of the image and the error counts only
+there, it is a context encoder [Pathak et al. 2016].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minivae import backend, nn, ops
+from minivae.backend import Array
+from minivae.errors import InputError
+from minivae.models import nets
+from minivae.models.corruption import Corruption
+from minivae.models.corruption import corruption as make_corruption
+from minivae.models.likelihood import Likelihood, SquaredError
+from minivae.models.likelihood import likelihood as make_likelihood
+from minivae.models.loss import Loss
+from minivae.tensor import Tensor, as_tensor, no_grad
+
+
+class Autoencoder(nn.Module):
+    """encoder: data (N, *shape) -> codes (N, latent); decoder: codes -> the numbers that the likelihood takes."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        corruption: Corruption | None = None,
+        likelihood: Likelihood | None = None,
+    ):
+        self.encoder = encoder
+        self.decoder = decoder
+        self.corruption = corruption
+        self.likelihood = likelihood or SquaredError()
+
+    def loss(self, x: Any, rng: Any = None) -> Loss:
+        """The mean over the batch of -log p(x | code), where the code is that of x as the corruption left it.
+
+        rng: the generator of the corruption; the backend's by default.
+        """
+        x = as_tensor(x)
+        seen, where = self.corrupt(x.data, rng)
+        output = self.decoder(self.encoder(as_tensor(seen)))
+        if where is None:
+            reconstruction = self.likelihood.nll(output, x).mean()
+        else:
+            reconstruction = (self.likelihood.nll(output, x, axis=()) * where).sum() / len(x)
+        return Loss(reconstruction, {"reconstruction": reconstruction})
+
+    def corrupt(self, x: Array, rng: Any = None) -> tuple[Array, Array | None]:
+        """What the encoder is given for x in training, and where the error counts (None: everywhere)."""
+        return (x, None) if self.corruption is None else self.corruption(x, rng or backend.current().rng)
+
+    @no_grad()
+    def encode(self, x: Any) -> Array:
+        """The codes of data as they are, (N, latent)."""
+        return self.encoder(as_tensor(x)).data
+
+    @no_grad()
+    def decode(self, z: Array) -> Array:
+        """The means of codes (..., latent): (..., *shape)."""
+        flat = as_tensor(z.reshape(-1, z.shape[-1]))
+        output: Tensor = self.decoder(flat)
+        mean = self.likelihood.mean(output, output.ndim - 1).data
+        return mean.reshape(*z.shape[:-1], *mean.shape[1:])
+
+    def reconstruct(self, x: Any) -> Array:
+        """The decoded codes of x."""
+        return self.decode(self.encode(x))
+
+
+def stack(layers: Sequence[Autoencoder], x: Array, fit: Callable[[Autoencoder, Array], Any]) -> Autoencoder:
+    """Greedy layer-wise training: each layer learns the codes of those below it. [Bengio et al. 2007]
+
+    layers: from the data inwards; fit(layer, x) trains one on arrays x. Returns the deep autoencoder of them all,
+    with the first layer's likelihood, which shares their parameters and is ready to be trained jointly.
+    """
+    if not layers:
+        raise InputError("stack was given no layers: give at least one autoencoder.")
+    for layer in layers:
+        fit(layer, x)
+        x = backend.of(x).concatenate([layer.encode(x[i : i + 1000]) for i in range(0, len(x), 1000)])
+    encoder = nn.Sequential(*[layer.encoder for layer in layers])
+    decoder = nn.Sequential(*[layer.decoder for layer in reversed(layers)])
+    return Autoencoder(encoder, decoder, likelihood=layers[0].likelihood)
+
+
+def autoencoder(
+    shape: tuple[int, ...], arch: str = "dense", hidden: Sequence[int] = (512, 256),
+    channels: Sequence[int] | None = None, activation: str = "relu", latent: int = 32,
+    likelihood: str = "squared-error", corruption: str | None = None, level: float | None = None,
+) -> Autoencoder:  # fmt: skip
+    """An autoencoder for data of a shape: images (C, H, W), or word counts (V,) with the multinomial likelihood.
+
+    hidden=() makes it linear. corruption and level: see models.corruption.
+    """
+    nets.check_sizes(shape=shape, hidden=hidden, channels=channels or (), latent=latent)
+    p = make_likelihood(likelihood)
+    encoder = nets.encoder(arch, shape, hidden, channels, latent, activation)
+    if likelihood == "multinomial":
+        encoder.layers.insert(0, ops.log1p)  # counts grow as text does; their logarithms are of one size
+    return Autoencoder(
+        encoder,
+        nets.decoder(arch, latent, hidden, channels, (p.channels * shape[0], *shape[1:]), activation),
+        make_corruption(corruption, level) if corruption else None,
+        p,
+    )

@@ -1,0 +1,157 @@
+"""What a decoder's output says of the data: p(x | output), its negative logarithm and its mean.
+
+`nll(output, x)` sums over all axes of x but the first and leaves those of the output before them: outputs
+(K, N, ...) of K codes for each of the data (N, ...) give (K, N). With axis=() nothing is summed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minivae import backend, nn, ops
+from minivae.errors import InputError
+from minivae.tensor import Tensor
+
+
+class Likelihood(nn.Module):
+    """p(x | output). channels: how many numbers the decoder gives for each channel of the data."""
+
+    channels = 1
+    interval: tuple[float, float] | None = (0.0, 1.0)  # where x must lie; None: anywhere
+
+    def nll(self, output: Tensor, x: Tensor, axis: Any = None) -> Tensor:
+        """-log p(x | output) in nats. Raises InputError for x outside of the likelihood's range."""
+        if self.interval:
+            low, high = self.interval
+            backend.of(x.data).check_range(f"the data of a {type(self).__name__} likelihood", x.data, low, high)
+        return self._nll(output, x, tuple(range(1 - x.ndim, 0)) if axis is None else axis)
+
+    def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
+        raise NotImplementedError
+
+    def mean(self, output: Tensor, ndim: int) -> Tensor:
+        """E[x | output], in which one image has ndim axes."""
+        raise NotImplementedError
+
+
+class Bernoulli(Likelihood):
+    """Pixels are 0 or 1 with probability sigmoid(output); for grey x in [0, 1] the cross-entropy."""
+
+    def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
+        return ops.binary_cross_entropy_with_logits(output, x, axis=axis)
+
+    def mean(self, output: Tensor, ndim: int) -> Tensor:
+        return ops.sigmoid(output)
+
+
+class Gaussian(Likelihood):
+    """x ~ N(output, variance): a fixed number, "shared" (one learnt for all) or "pixel" (the decoder's, for each).
+
+    A pixel's standard deviation stays above 1/256 of the range, so that a pixel which never changes cannot make the
+    likelihood infinite. One learnt variance for all: [Rybkin et al. 2021].
+    """
+
+    interval = None
+    floor = -2 * math.log(256)  # of a pixel's log-variance
+
+    def __init__(self, variance: float | str = "shared"):
+        if variance not in ("shared", "pixel") and not (isinstance(variance, int | float) and variance > 0):
+            raise InputError(f"variance '{variance}' is none: give a number above 0, or shared, or pixel.")
+        self.variance = variance
+        if variance == "pixel":
+            self.channels = 2
+        if variance == "shared":
+            self.logvar = nn.Parameter(backend.current().zeros((), dtype="float32"))
+
+    def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
+        if self.variance == "pixel":
+            mu, raw = ops.split(output, 2, axis=1 - x.ndim)
+            return ops.gaussian_nll(mu, self.floor + ops.softplus(raw - self.floor), x, axis=axis)
+        logvar = self.logvar if self.variance == "shared" else math.log(self.variance)  # type: ignore[arg-type]
+        return ops.gaussian_nll(output, logvar, x, axis=axis)
+
+    def mean(self, output: Tensor, ndim: int) -> Tensor:
+        return ops.split(output, 2, axis=-ndim)[0] if self.variance == "pixel" else output
+
+    def extra_repr(self) -> str:
+        return f"variance={self.variance}"
+
+
+class DiscretizedLogistic(Likelihood):
+    """A logistic distribution (mu, s) integrated over each of 256 grey levels. [Kingma et al. 2016]
+
+    Level x has the probability sigma(b) - sigma(a) with a, b = (x -+ 1/510 - mu) / s; the darkest level begins at
+    minus infinity and the lightest ends at infinity. With sigma(b) - sigma(a) = sigma(b) sigma(-a) (1 - e^(a - b)),
+
+        -log p = softplus(-b) [x < 1] + softplus(a) [x > 0] - log(1 - e^(-1 / 255 s)) [0 < x < 1]
+
+    which neither overflows nor cancels. The decoder gives mu and log s for each channel.
+    """
+
+    channels = 2
+    floor = -7.0  # of log s: a tenth of a grey level and less tell nothing apart
+
+    def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
+        mu, raw = ops.split(output, 2, axis=1 - x.ndim)
+        log_s = self.floor + ops.softplus(raw - self.floor)
+        inverse = ops.exp(-log_s)
+        middle = (x - mu) * inverse
+        a, b = middle - inverse * (1 / 510), middle + inverse * (1 / 510)
+        inside = ((x.data > 0) & (x.data < 1)).astype(x.dtype)
+        terms = (
+            ops.softplus(-b) * (x.data < 1).astype(x.dtype)
+            + ops.softplus(a) * (x.data > 0).astype(x.dtype)
+            - ops.log(-ops.expm1(-inverse * (1 / 255))) * inside
+        )
+        return terms.sum(axis=axis) if axis != () else terms
+
+    def mean(self, output: Tensor, ndim: int) -> Tensor:
+        return ops.clip(ops.split(output, 2, axis=-ndim)[0], 0.0, 1.0)
+
+
+class SquaredError(Likelihood):
+    """N(output, 1/2) without its constant: -log p is the sum of squared errors."""
+
+    interval = None
+
+    def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
+        d = output - x
+        return (d * d).sum(axis=axis) if axis != () else d * d
+
+    def mean(self, output: Tensor, ndim: int) -> Tensor:
+        return output
+
+
+class Multinomial(Likelihood):
+    """Counts x (N, V) of words drawn from softmax(output), without the coefficient that no parameter changes."""
+
+    interval = (0.0, math.inf)
+
+    def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
+        terms = -x * ops.log_softmax(output)
+        return terms.sum(axis=axis) if axis != () else terms
+
+    def mean(self, output: Tensor, ndim: int) -> Tensor:
+        return ops.softmax(output)
+
+
+LIKELIHOODS = {
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "logistic": DiscretizedLogistic,
+    "squared-error": SquaredError,
+    "multinomial": Multinomial,
+}
+
+
+def likelihood(name: str, variance: float | str | None = None) -> Likelihood:
+    """A likelihood by its name; variance belongs to the Gaussian one."""
+    if name not in LIKELIHOODS:
+        raise InputError(f"unknown likelihood '{name}': choose one of {', '.join(LIKELIHOODS)}.")
+    if variance is None:
+        made: Likelihood = LIKELIHOODS[name]()
+        return made
+    if name != "gaussian":
+        raise InputError(f"variance {variance} belongs to the gaussian likelihood, not to {name}: leave it out.")
+    return Gaussian(variance)
