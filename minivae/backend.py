@@ -72,6 +72,10 @@ class Backend:
         size, step = arrays[0].size, 1 << 15
         return [tuple(a[i : i + step] for a in arrays) for i in range(0, size, step)]
 
+    def fitting(self, n: int, nbytes: int) -> int:
+        """How many of n items, of so many bytes each, to work on at once: they stay in a core's cache. At least 1."""
+        return max(1, min(n, (1 << 20) // max(nbytes, 1)))
+
     def device(self) -> str:
         """What computes, in words."""
         return f"CPU, {os.cpu_count()} cores"
@@ -107,6 +111,9 @@ class CuPy(Backend):
 
     def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:
         return [arrays]
+
+    def fitting(self, n: int, nbytes: int) -> int:
+        return max(1, min(n, (1 << 28) // max(nbytes, 1)))  # no cache to stay in: large kernels, bounded memory
 
     def device(self) -> str:
         properties = self.module.cuda.runtime.getDeviceProperties(self.module.cuda.Device().id)

@@ -9,9 +9,9 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from minivae import backend, commands
+from minivae import backend, commands, data, models
 from minivae.errors import InputError
 
 
@@ -48,9 +48,22 @@ def positive(text: str) -> float:
     return value
 
 
+def at_least_zero(text: str) -> float:
+    """A number of at least 0."""
+    return 0.0 if text.strip("0.") == "" and "0" in text else positive(text)
+
+
+def number_or_word(text: str) -> float | str:
+    """A number, where it is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def parser() -> Parser:
     """All subcommands with their options."""
-    top = Parser(prog="minivae", description="Train and look at variational autoencoders, on NumPy or CuPy.")
+    top = Parser(prog="minivae", description="Train and look at autoencoders, VAEs and VQ-VAEs, on NumPy or CuPy.")
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     common = Parser(add_help=False)
@@ -58,7 +71,9 @@ def parser() -> Parser:
     on_run = Parser(add_help=False, parents=[common])
     on_run.add_argument("run", type=Path, help="the folder of a run, such as runs/vae-glyphs, or a model.npz")
     on_run.add_argument("--seed", type=at_least(0), default=0, help="of the noise (default 0)")
-    data_help = "glyphs, mnist, fashion-mnist, or the path of a folder of images, an .npy or an .npz"
+    data_help = f"{', '.join(data.NAMES)}, or the path of a folder of images, an .npy or an .npz"
+    on_data = Parser(add_help=False, parents=[on_run])
+    on_data.add_argument("--data", help=f"{data_help} (default: what it was trained on)")
 
     def add(
         name: str, function: Callable[[argparse.Namespace], None], parent: Parser, text: str
@@ -68,7 +83,7 @@ def parser() -> Parser:
         return command
 
     p = add("train", commands.train, common, "train a model; leave weights, metrics and figures in a folder")
-    p.add_argument("model", help="what to train: vae")
+    p.add_argument("model", help=f"what to train: {', '.join(models.MODELS)}")
     p.add_argument("--data", default="glyphs", help=f"{data_help} (default glyphs, which needs no download)")
     p.add_argument(
         "--out", type=Path, help="the folder to write (default runs/MODEL-DATA); an earlier run is moved aside"
@@ -76,27 +91,38 @@ def parser() -> Parser:
     p.add_argument("--epochs", type=at_least(1), default=10, help="passes over the training images (default 10)")
     p.add_argument("--batch-size", type=at_least(1), default=128, help="images a step (default 128)")
     p.add_argument("--lr", type=positive, default=1e-3, help="the learning rate (default 0.001)")
+    p.add_argument("--lr-schedule", default="constant", help="constant (default), or cosine for a fall to 0")
     p.add_argument("--optimizer", default="adam", help="adam (default), adamw, adamax, adagrad or sgd")
     p.add_argument("--clip", type=positive, metavar="NORM", help="the largest norm of the gradient (default: any)")
-    p.add_argument(
-        "--hidden", type=at_least(1), nargs="+", default=[400], help="widths of the hidden layers (default 400)"
-    )
-    p.add_argument("--latent", type=at_least(1), default=20, help="dimensions of the code z (default 20)")
     p.add_argument("--binarize", action="store_true", help="draw pixels anew as 0 or 1 at every step")
+    p.add_argument(
+        "--anneal", type=at_least(0), default=0, metavar="EPOCHS", help="beta, or the capacity, rises from 0 in these"
+    )
     p.add_argument("--seed", type=at_least(0), default=0, help="of weights, order and noise (default 0)")
+    _add_model_arguments(p)
 
-    p = add("evaluate", commands.evaluate, on_run, "print the ELBO of a trained model and a tighter bound of log p(x)")
-    p.add_argument("--data", help=f"{data_help} (default: what it was trained on)")
+    p = add("evaluate", commands.evaluate, on_data, "print a trained model's loss; of a VAE a tighter bound too")
     p.add_argument("--samples", type=at_least(1), default=50, help="K of the importance-weighted bound (default 50)")
 
-    p = add("sample", commands.sample, on_run, "draw images from the prior of a trained model")
-    p.add_argument("--count", type=at_least(1), default=64, help="how many (default 64)")
-    p.add_argument("--out", type=Path, help="the PNG to write (default samples.png in the run's folder)")
+    def add_figure(
+        name: str, function: Callable[[argparse.Namespace], None], parent: Parser, text: str, count: int
+    ) -> None:
+        p = add(name, function, parent, text)
+        p.add_argument("--count", type=at_least(1), default=count, help=f"how many (default {count})")
+        p.add_argument("--out", type=Path, help="the PNG to write (default in the run's folder)")
 
-    p = add("reconstruct", commands.reconstruct, on_run, "draw test images over their reconstructions")
-    p.add_argument("--data", help=f"{data_help} (default: what it was trained on)")
-    p.add_argument("--count", type=at_least(1), default=20, help="how many (default 20)")
-    p.add_argument("--out", type=Path, help="the PNG to write (default reconstructions.png in the run's folder)")
+    add_figure("sample", commands.sample, on_run, "draw images from the prior of a trained model", 64)
+    add_figure("reconstruct", commands.reconstruct, on_data, "draw test images over their reconstructions", 20)
+    add_figure("traverse", commands.traverse, on_data, "vary the latents of a test image, one at a time", 10)
+    add_figure("interpolate", commands.interpolate, on_data, "draw what lies between pairs of test images", 6)
+
+    p = add("encode", commands.encode, on_data, "write the codes of images, with their labels, as .npz or .csv")
+    p.add_argument("--split", choices=("train", "test"), default="test", help="which images (default test)")
+    p.add_argument("--out", type=Path, help="the .npz or .csv to write (default codes.npz in the run's folder)")
+
+    p = add("outliers", commands.outliers, on_data, "tell strange images from the run's own by the model's scores")
+    p.add_argument("--against", required=True, metavar="DATA", help=f"the strange images: {data_help}")
+    p.add_argument("--out", type=Path, help="the PNG to write (default outliers.png in the run's folder)")
 
     p = add("gradcheck", commands.gradcheck, common, "check every op, layer and model loss against finite differences")
     p.add_argument("--op", nargs="+", metavar="NAME", help="only these, such as matmul or nn.Linear (default all)")
@@ -105,6 +131,41 @@ def parser() -> Parser:
 
     add("info", commands.info, common, "show versions, backend, BLAS and its kernel, threads and GPU")
     return top
+
+
+def _add_model_arguments(p: argparse.ArgumentParser) -> None:
+    """The arguments of the models' builders, by the same names. What is not given is left to the builder."""
+    group = p.add_argument_group("the model", "each model takes some of these; see 'How to choose' in the README")
+    whole, several = {"type": at_least(1)}, {"type": at_least(1), "nargs": "+"}
+    arguments: dict[str, tuple[dict[str, Any], str]] = {
+        "arch": ({}, "dense or conv"),
+        "hidden": ({"type": at_least(1), "nargs": "*"}, "widths of the hidden layers; none: linear"),
+        "channels": (several, "channels of the convolutions, each of which halves the image"),
+        "residual_blocks": ({"type": at_least(0)}, "residual blocks between the convolutions and the codes"),
+        "activation": ({}, "relu, tanh, elu, gelu, silu or sigmoid"),
+        "latent": (whole, "dimensions of the code"),
+        "likelihood": ({}, "bernoulli, gaussian, logistic, squared-error or multinomial"),
+        "variance": ({"type": number_or_word}, "of the gaussian likelihood: a number, shared or pixel"),
+        "beta": ({"type": at_least_zero}, "weight of the KL"),
+        "free_bits": ({"type": at_least_zero}, "nats of KL for each latent that cost nothing"),
+        "capacity": ({"type": at_least_zero}, "nats to which the KL is drawn, by beta |KL - C|"),
+        "samples": (whole, "z for each image over which the loss is averaged"),
+        "kl": ({}, "analytic or monte-carlo"),
+        "k": (whole, "z for each image of the importance-weighted bound"),
+        "corruption": ({}, "masking, gaussian, salt-and-pepper, central, block or region"),
+        "level": ({"type": positive}, "how much of it: a probability, a standard deviation, a part of the side"),
+        "quantizer": ({}, "ema, gradient or fsq"),
+        "codes": (whole, "vectors in the codebook"),
+        "dim": (whole, "dimensions of a vector"),
+        "levels": (several, "of fsq: the levels of each dimension"),
+        "commitment": ({"type": at_least_zero}, "weight of the commitment term"),
+        "decay": ({"type": positive}, "of the running means of ema"),
+        "restart": ({"type": at_least_zero}, "a code used less than this share of evenly is drawn anew; 0: never"),
+        "estimator": ({}, "straight-through or rotation"),
+    }
+    for name, (options, text) in arguments.items():
+        group.add_argument(f"--{name.replace('_', '-')}", help=text, **options)
+    p.set_defaults(model_arguments=tuple(arguments))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,50 @@ def train(args: argparse.Namespace) -> None:
     from minivae.files import atomic_write
     from minivae.train import Options, Trainer
 
-    if args.model not in models.MODELS:
-        raise InputError(f"unknown model '{args.model}': choose one of {', '.join(models.MODELS)}.")
-    options = Options(args.epochs, args.batch_size, args.lr, args.optimizer, args.seed, args.binarize, args.clip)
+    given = {name: getattr(args, name) for name in args.model_arguments if getattr(args, name) is not None}
+    models.arguments(args.model, **given)  # before the data, which may take a while
+    options = Options(
+        args.epochs, args.batch_size, args.lr, args.optimizer, args.seed, args.binarize, args.clip,
+        args.lr_schedule, args.anneal,
+    )  # fmt: skip
     dataset = data.load(args.data)
-    arguments = {"shape": dataset.shape, "hidden": args.hidden, "latent": args.latent}
+    arguments = models.arguments(args.model, **_facts(args.model, dataset), **given)
     backend.manual_seed(args.seed)
     model = models.build(args.model, **arguments)
+    trainer = Trainer(model, dataset, options, (args.model, arguments), str(args.data))
     out = _run_folder(args.out or Path("runs") / f"{args.model}-{dataset.name}")
     print(f"{args.model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images")
     print(model, flush=True)
     config = {"model": args.model, "arguments": arguments, "data": str(args.data), "options": vars(options)}
     with atomic_write(out / "config.json") as temporary:
         temporary.write_text(json.dumps(config, indent=2) + "\n")
-    trainer = Trainer(model, dataset, options, (args.model, arguments), str(args.data))
-    trainer.run(out)
+    try:
+        trainer.run(out)
+    except InputError:  # such as more codes than vectors: known when the first batch is encoded
+        (out / "config.json").unlink()
+        with suppress(OSError):
+            out.rmdir()
+        raise
     if trainer.interrupted:
         print(f"minivae: stopped; the checkpoint is {out / 'model.npz'}", file=sys.stderr)
         raise KeyboardInterrupt
     report.figures(model, dataset, trainer.history, out)
     print(f"{out}/: " + ", ".join(sorted(path.name for path in out.iterdir())))
+
+
+def _facts(name: str, dataset: Any) -> dict[str, Any]:
+    """What a model's builder must know of the data."""
+    from minivae import models
+
+    facts = {"shape": dataset.shape}
+    known = models.arguments(name)
+    if "data_variance" in known:
+        images = dataset.train.images
+        scale = 255.0 if images.dtype.kind == "u" else 1.0
+        facts["data_variance"] = float(images.var(dtype="float64")) / scale**2
+    if dataset.vocabulary and "likelihood" in known:
+        facts["likelihood"] = "multinomial"
+    return facts
 
 
 def _run_folder(out: Path) -> Path:
@@ -88,17 +113,23 @@ def _writable(path: Path) -> Path:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from minivae.train import evaluate
+    from minivae.train import elbo, evaluate
 
     model, header, _ = _load(args)
     dataset = _data(args, header)
-    means = evaluate(model, dataset.test, binarize=header["options"]["binarize"], samples=args.samples, seed=args.seed)
-    print(f"{header['model']} on {dataset.name}, {len(dataset.test):,} test images, nats per image")
-    print(f"  ELBO                     {-means.pop('loss'):10.2f}")
-    bound = means.pop("nll")
+    samples = args.samples if hasattr(model, "nll_bound") else 0
+    means = evaluate(model, dataset.test, binarize=header["options"]["binarize"], samples=samples, seed=args.seed)
+    loss, bound = means.pop("loss"), means.pop("nll", None)
+    if bound is None:
+        print(f"{header['model']} on {dataset.name}, {len(dataset.test):,} test images")
+        print(f"  loss                     {loss:10.4f}")
+    else:
+        print(f"{header['model']} on {dataset.name}, {len(dataset.test):,} test images, nats per image")
+        print(f"  ELBO                     {elbo(means):10.2f}")
     for name, value in means.items():
-        print(f"    {name:22} {value:10.2f}")
-    print(f"  log p(x) at least        {-bound:10.2f}   (importance-weighted, K = {args.samples})")
+        print(f"    {name:22} {value:10.{2 if abs(value) >= 10 else 4}f}")
+    if bound is not None:
+        print(f"  log p(x) at least        {-bound:10.2f}   (importance-weighted, K = {samples})")
 
 
 def sample(args: argparse.Namespace) -> None:
@@ -113,9 +144,74 @@ def sample(args: argparse.Namespace) -> None:
 def reconstruct(args: argparse.Namespace) -> None:
     from minivae import report
 
+    _figure(args, report.reconstructions, "reconstructions")
+
+
+def traverse(args: argparse.Namespace) -> None:
+    from minivae import report
+
+    _figure(args, report.traversals, "traversals")
+
+
+def interpolate(args: argparse.Namespace) -> None:
+    from minivae import report
+
+    _figure(args, report.interpolation, "interpolation")
+
+
+def _figure(args: argparse.Namespace, draw: Any, name: str) -> None:
+    """A figure of test images, as draw(model, split, path, count) makes it."""
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / "reconstructions.png")
-    report.reconstructions(model, _data(args, header).test, path, args.count)
+    path = _writable(args.out or folder / f"{name}.png")
+    dataset = _data(args, header)
+    if len(dataset.shape) != 3:
+        raise InputError(f"'{dataset.name}' has no images to draw: its examples have shape {dataset.shape}.")
+    draw(model, dataset.test, path, args.count)
+    print(path)
+
+
+def encode(args: argparse.Namespace) -> None:
+    """The codes of a split with its labels: arrays `codes` and `labels` of an .npz, or a .csv with a row for each."""
+    import numpy as np
+
+    from minivae.data import Batches
+    from minivae.files import atomic_write
+
+    model, header, folder = _load(args)
+    path = _writable(args.out or folder / "codes.npz")
+    if path.suffix not in (".npz", ".csv"):
+        raise InputError(f"'{path}' is neither an .npz nor a .csv: name a file with one of these endings.")
+    split = getattr(_data(args, header), args.split)
+    batches = Batches(split, 500, shuffle=False).epoch(0)
+    codes = np.concatenate([backend.to_numpy(model.encode(backend.current().asarray(x))) for x in batches])
+    labels = {} if split.labels is None else {"labels": split.labels}
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        if path.suffix == ".npz":
+            np.savez(file, codes=codes, **labels)
+        else:
+            flat = codes.reshape(len(codes), -1)
+            names = ",".join([*(f"z{i + 1}" for i in range(flat.shape[1])), *labels])
+            table = np.column_stack([flat, *labels.values()])
+            formats = ["%d" if flat.dtype.kind in "iu" else "%.9g"] * flat.shape[1] + ["%d"] * len(labels)
+            np.savetxt(file, table, formats, delimiter=",", header=names, comments="")
+    print(f"{path}: codes {codes.shape} {codes.dtype}" + "".join(f", {name} {a.shape}" for name, a in labels.items()))
+
+
+def outliers(args: argparse.Namespace) -> None:
+    from minivae import data, report
+
+    model, header, folder = _load(args)
+    path = _writable(args.out or folder / "outliers.png")
+    inside, outside = _data(args, header), data.load(args.against)
+    if outside.shape != inside.shape:
+        raise InputError(
+            f"the images of '{args.against}' have shape {outside.shape}, but those of '{inside.name}' "
+            f"{inside.shape}: choose data of that shape with --against."
+        )
+    areas = report.outliers(model, inside, outside, path, args.seed)
+    print(f"{header['model']} on {inside.name}: does a score tell {outside.name}? 1 always, 0.5 never, 0 the wrong way")
+    for name, area in areas.items():
+        print(f"  AUROC of {name:20} {area:.4f}")
     print(path)
 
 

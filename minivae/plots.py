@@ -27,40 +27,46 @@ def grid(images: Any, columns: int | None = None, gap: int = 1) -> Any:
     return page[..., 0] if c == 1 else page
 
 
-def loss_curves(history: list[dict[str, float]], path: Path) -> None:
-    """The loss and each of its terms over the epochs, a panel each; train_X and test_X are columns of history."""
+def loss_curves(history: list[dict[str, float]], path: Path, columns: int = 4) -> None:
+    """The loss, its terms and what else is counted over the epochs, a panel each: train_X and test_X of history."""
     from matplotlib.ticker import MaxNLocator
 
     names = [key.removeprefix("train_") for key in history[0] if key.startswith("train_")]
-    figure = _figure(3.6 * len(names), 3.2)
+    rows, columns = -(-len(names) // columns), min(columns, len(names))
+    figure = _figure(3.6 * columns, 3.2 * rows)
     epochs = [row["epoch"] for row in history]
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
         for split, colour, marker in (("train", COLOURS[0], "o"), ("test", COLOURS[3], "s")):
             values = [row[f"{split}_{name}"] for row in history]
             axes.plot(epochs, values, color=colour, marker=marker if len(epochs) < 30 else None, ms=4, label=split)
-        axes.set_title(f"loss = -ELBO: test {values[-1]:.2f}" if name == "loss" else f"{name}: test {values[-1]:.2f}")
+        axes.set_title(f"{name.replace('_', ' ')}: test {values[-1]:.4g}")
         axes.set_xlabel("epoch")
         axes.margins(x=0.05 if len(epochs) > 1 else 10)  # one epoch alone: wide enough for a whole number
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    figure.axes[0].set_ylabel("nats per image")
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    if "kl" in names:
+        figure.supylabel("nats per image", size="medium")
     _save(figure, path)
 
 
-def reconstructions(inputs: Any, outputs: Any, path: Path, columns: int = 10) -> None:
-    """Rows of inputs, each over the row of its reconstructions; (N, C, H, W) both."""
+def reconstructions(inputs: Any, outputs: Any, path: Path, columns: int = 10, seen: Any = None) -> None:
+    """Rows of inputs over the rows of their reconstructions, (N, C, H, W) each; between them what the encoder has
+    seen, where that differs.
+    """
     columns = min(columns, len(inputs))
+    kinds = {"input": inputs} | ({} if seen is None else {"corrupted": seen}) | {"reconstruction": outputs}
     blocks = -(-len(inputs) // columns)
-    figure = _figure(0.8 * columns + 1.2, 1.75 * blocks + 0.6)
+    figure = _figure(0.8 * columns + 1.2, (0.85 * len(kinds) + 0.05) * blocks + 0.6)
     figure.suptitle("Test images and their reconstructions")
-    panels = figure.subplots(blocks, 1, squeeze=False)[:, 0]
-    for block, axes in enumerate(panels):
+    h = inputs.shape[2] + 1
+    for block, axes in enumerate(figure.subplots(blocks, 1, squeeze=False)[:, 0]):
         part = slice(block * columns, (block + 1) * columns)
-        pair = np.concatenate([_padded(inputs[part], columns), _padded(outputs[part], columns)])
-        h = inputs.shape[2] + 1
-        _show(axes, grid(pair, columns))
-        axes.set_yticks([h / 2, 1.5 * h], ["input", "reconstruction"])
+        _show(axes, grid(np.concatenate([_padded(images[part], columns) for images in kinds.values()]), columns))
+        axes.set_yticks([h * (i + 0.5) for i in range(len(kinds))], list(kinds))
         axes.tick_params(length=0)
     _save(figure, path)
 
@@ -76,7 +82,7 @@ def samples(images: Any, path: Path, title: str = "Samples from the prior: z ~ N
 
 
 def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> None:
-    """Posterior means (N, latent) as points, coloured by class; labels (N,) or None. More than two dimensions are
+    """Codes (N, latent), such as posterior means, as points, coloured by class; labels (N,) or None. More than two dimensions are
     projected on the plane that sets the classes apart, or without labels on the principal components.
     """
     figure = _figure(7, 6)
@@ -96,7 +102,7 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
             title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False,
             alignment="left", handlelength=1, handletextpad=0.4,
         )  # fmt: skip
-    axes.set_title(f"Latent space: means of q(z | x) of {len(codes):,} test images")
+    axes.set_title(f"Latent space: the codes of {len(codes):,} test examples")
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     axes.grid(alpha=0.3)
@@ -105,17 +111,98 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
 
 def interpolations(rows: Any, path: Path) -> None:
     """Rows (R, S, C, H, W): each leads in S equal steps from one test image's reconstruction to another's."""
+    ticks = [f"{t:.2g}" for t in np.linspace(0, 1, rows.shape[1])]
+    _strips(
+        rows, path, "Between two test images: the straight line of their codes, decoded", ticks,
+        "t:  $z = (1 - t) z_0 + t z_1$", [],
+    )  # fmt: skip
+
+
+def traversals(rows: Any, latents: list[int], values: list[float], unit: str, path: Path) -> None:
+    """Rows (R, S, C, H, W): in each, one latent goes through the S values; the others stay as they are."""
+    names = [f"$z_{{{i + 1}}}$" for i in latents]
+    _strips(
+        rows, path, "One latent at a time, the others those of a test image", [f"{v:.2g}" for v in values],
+        f"value of the latent{unit}", names,
+    )  # fmt: skip
+
+
+def manifold(images: Any, z: list[float], path: Path) -> None:
+    """The plane of a two-dimensional code, decoded: images (S S, C, H, W), row by row from the top, at z by z."""
+    figure = _figure(7, 7.2)
+    axes = figure.subplots()
+    side = images.shape[2] + 1
+    _show(axes, grid(images, len(z)))
+    shown = range(0, len(z), max(1, len(z) // 7))
+    axes.set_xticks([side * (i + 0.5) for i in shown], [f"{z[i]:.1f}" for i in shown])
+    axes.set_yticks([side * (i + 0.5) for i in shown], [f"{z[-1 - i]:.1f}" for i in shown])
+    axes.tick_params(length=0)
+    axes.set_xlabel("$z_1$")
+    axes.set_ylabel("$z_2$")
+    axes.set_title("The plane of codes, decoded at equal steps of probability")
+    _save(figure, path)
+
+
+def codes(inputs: Any, maps: Any, outputs: Any, counts: Any, path: Path) -> None:
+    """Inputs and outputs (N, C, H, W), their maps of codes (N, h, w), and how often each code is used, counts (K,)."""
+    n = len(inputs)
+    figure = _figure(0.9 * n + 1.2, 5.6)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[3, 2.2])
+    used = int((counts > 0).sum())
+    top.suptitle(f"Images as codes: {maps.shape[1]}x{maps.shape[2]} of {len(counts)}; {used} are in use")
+    panels = top.subplots(3, n, squeeze=False)
+    for row, images in ((0, inputs), (2, outputs)):
+        for axes, image in zip(panels[row], images, strict=True):
+            _show(axes, grid(image[None]))
+            axes.set_yticks([])
+    for axes, indices in zip(panels[1], maps, strict=True):
+        axes.imshow(indices, cmap="turbo", vmin=0, vmax=len(counts) - 1, interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    for row, name in enumerate(("input", "codes", "reconstruction")):
+        panels[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
+    axes = bottom.subplots()
+    axes.bar(np.arange(len(counts)), np.sort(counts)[::-1] / max(counts.sum(), 1), width=1.0, color=COLOURS[0])
+    axes.axhline(1 / len(counts), color=COLOURS[3], lw=1.5, label="all alike")
+    axes.set_xlabel("code, the most used first")
+    axes.set_ylabel("share of use")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def outliers(scores: dict[str, tuple[Any, Any, float]], names: tuple[str, str], path: Path) -> None:
+    """A panel for each score: its values on the data and on the strange images, and the area under the ROC curve."""
+    figure = _figure(4.2 * len(scores), 3.6)
+    figure.suptitle(f"Telling {names[1]} (strange) from {names[0]} by a score")
+    for axes, (score, (inside, outside, area)) in zip(
+        figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True
+    ):
+        low, high = np.percentile(np.concatenate([inside, outside]), [0.5, 99.5])
+        bins = np.linspace(low, max(high, low + 1e-6), 60)
+        for values, colour, name in ((inside, COLOURS[0], names[0]), (outside, COLOURS[3], names[1])):
+            axes.hist(np.clip(values, low, high), bins, density=True, alpha=0.6, color=colour, label=name)
+        axes.set_title(f"{score}: AUROC {area:.3f}")
+        axes.set_xlabel(score)
+        axes.set_yticks([])
+        axes.legend(frameon=False)
+    figure.axes[0].set_ylabel("density")
+    _save(figure, path)
+
+
+def _strips(rows: Any, path: Path, title: str, ticks: list[str], xlabel: str, names: list[str]) -> None:
+    """Rows of images (R, S, C, H, W) with a tick for each column and a name for each row."""
     r, s = rows.shape[:2]
     side = max(0.75, 6 / s)  # inches a tile; few steps still leave room for the title
-    figure = _figure(side * s + 0.2, side * r + 1.0)
+    figure = _figure(side * s + 0.2 + 0.5 * bool(names), side * r + 1.0)
     axes = figure.subplots()
     _show(axes, grid(rows.reshape(-1, *rows.shape[2:]), s))
-    w = rows.shape[4] + 1
-    axes.set_xticks([w * (i + 0.5) for i in range(s)], [f"{t:.2g}" for t in np.linspace(0, 1, s)])
+    h, w = rows.shape[3] + 1, rows.shape[4] + 1
+    axes.set_xticks([w * (i + 0.5) for i in range(s)], ticks)
+    axes.set_yticks([h * (i + 0.5) for i in range(len(names))], names)
     axes.tick_params(length=0)
-    axes.set_yticks([])
-    axes.set_xlabel("t:  $z = (1 - t) z_0 + t z_1$")
-    axes.set_title("Between two test images: the straight line of their codes, decoded")
+    axes.set_xlabel(xlabel)
+    axes.set_title(title)
     _save(figure, path)
 
 

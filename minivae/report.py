@@ -1,60 +1,151 @@
-"""The pictures of a run: what a trained model makes of images that it has not seen."""
+"""The pictures of a run: what a trained model makes of data that it has not seen."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from minivae import backend, plots
+from minivae import backend, metrics, models, plots
 from minivae.data import Dataset, Split
 from minivae.data.batches import Batches
+from minivae.errors import InputError
 
 
 def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: Path) -> list[Path]:
-    """Draw every figure of a VAE into the folder out; returns their paths."""
+    """Draw every figure that fits the model and the data into the folder out; returns their paths."""
     model.eval()
-    paths = []
+    paths: list[Path] = []
+
+    def path(name: str) -> Path:
+        paths.append(out / f"{name}.png")
+        return paths[-1]
+
+    images = len(dataset.shape) == 3
+    pairs = images and len(dataset.test) > 1
     if history:
-        paths.append(out / "loss.png")
-        plots.loss_curves(history, paths[-1])
-    paths += [out / f"{name}.png" for name in ("reconstructions", "samples", "latent")]
-    reconstructions(model, dataset.test, paths[-3])
-    samples(model, 64, paths[-2])
-    latent(model, dataset, paths[-1])
-    if len(dataset.test) > 1:
-        paths.append(out / "interpolation.png")
-        interpolation(model, dataset.test, paths[-1])
+        plots.loss_curves(history, path("loss"))
+    if images:
+        reconstructions(model, dataset.test, path("reconstructions"))
+    if hasattr(model, "sample"):
+        samples(model, 64, path("samples"))
+        if images:
+            traversals(model, dataset.test, path("traversals"))
+    if isinstance(model, models.VQVAE):
+        codes(model, dataset.test, path("codes"))
+        return paths
+    latent(model, dataset, path("latent"))
+    if pairs:
+        interpolation(model, dataset.test, path("interpolation"))
+    if images and codes_of(model, first(dataset.test, 1)).shape[1] == 2:
+        manifold(model, dataset.test, path("manifold"))
     return paths
 
 
 def reconstructions(model: Any, split: Split, path: Path, count: int = 20) -> None:
-    """The first images of a split over the model's means of them."""
+    """The first images of a split over the model's means of them; what was corrupted for the encoder, between."""
     x = first(split, count)
-    plots.reconstructions(backend.to_numpy(x), backend.to_numpy(model.reconstruct(x)), path)
+    if not isinstance(model, models.Autoencoder) or model.corruption is None:
+        plots.reconstructions(backend.to_numpy(x), backend.to_numpy(model.reconstruct(x)), path)
+        return
+    seen, hole = model.corrupt(x, backend.current().generator(0))
+    output = model.reconstruct(seen)
+    if hole is not None:  # the model learnt what belongs there, and nothing of the rest
+        output = output * hole + x * (1 - hole)
+    plots.reconstructions(*map(backend.to_numpy, (x, output)), path, seen=backend.to_numpy(seen))
 
 
 def samples(model: Any, count: int, path: Path, seed: int = 0) -> None:
     """Mean images of codes drawn from the prior."""
+    if not hasattr(model, "sample"):
+        raise InputError(f"a {type(model).__name__} has no prior to draw codes from: train a vae for samples.")
     rng = backend.current().generator(seed)
     plots.samples(backend.to_numpy(model.sample(count, rng)), path)
 
 
 def latent(model: Any, dataset: Dataset, path: Path, count: int = 5000) -> None:
-    """The posterior means of test images, coloured by their class."""
-    codes = backend.to_numpy(model.encode(first(dataset.test, count)))
-    labels = None if dataset.test.labels is None else dataset.test.labels[: len(codes)]
-    plots.latent(codes, labels, dataset.classes, path)
+    """The codes of test examples, coloured by their class."""
+    z = backend.to_numpy(codes_of(model, first(dataset.test, count)))
+    labels = None if dataset.test.labels is None else dataset.test.labels[: len(z)]
+    plots.latent(z, labels, dataset.classes, path)
 
 
-def interpolation(model: Any, split: Split, path: Path, rows: int = 6, steps: int = 11) -> None:
-    """Between pairs of test images, the decoded points of the straight line between their posterior means."""
-    rows = min(rows, len(split) // 2)
-    z = model.encode(first(split, 2 * rows))
+def interpolation(model: Any, split: Split, path: Path, count: int = 6, steps: int = 11) -> None:
+    """Between pairs of test images, the decoded points of the straight line between their codes."""
+    rows = min(count, len(split) // 2)
+    if not rows:
+        raise InputError("there is one test image only: an interpolation needs two.")
+    z = codes_of(model, first(split, 2 * rows))
     t = backend.current().asarray(np.linspace(0, 1, steps, dtype=np.float32))[None, :, None]
     line = (1 - t) * z[:rows, None] + t * z[rows:, None]
     plots.interpolations(backend.to_numpy(model.decode(line)), path)
+
+
+def traversals(model: Any, split: Split, path: Path, count: int = 10, steps: int = 11) -> None:
+    """The latents of the first test image, one at a time from -3 to 3: those first that tell most of the images.
+
+    The unit is the prior's standard deviation, or, for a model without a prior, that of the latent over images,
+    around its mean.
+    """
+    z = codes_of(model, first(split, 1000))
+    spread = backend.to_numpy(z).std(0)
+    order = np.argsort(-spread, kind="stable")[:count]
+    has_prior = hasattr(model, "sample")
+    mean, unit = (0 * spread, 1 + 0 * spread) if has_prior else (backend.to_numpy(z).mean(0), spread)
+    values = np.linspace(-3, 3, steps, dtype=np.float32)
+    line = np.tile(backend.to_numpy(z)[0], (len(order), steps, 1))
+    for row, j in zip(line, order, strict=True):
+        row[:, j] = mean[j] + values * unit[j]
+    images = backend.to_numpy(model.decode(backend.current().asarray(line)))
+    text = "" if has_prior else ", in standard deviations from its mean"
+    plots.traversals(images, [int(j) for j in order], [float(v) for v in values], text, path)
+
+
+def manifold(model: Any, split: Split, path: Path, side: int = 20) -> None:
+    """The decoded plane of a two-dimensional code: at the quantiles of the prior, or of the codes' own spread."""
+    z = backend.to_numpy(codes_of(model, first(split, 1000)))
+    mean, unit = (0, 1) if hasattr(model, "sample") else (z.mean(0), z.std(0))
+    quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)], np.float32)
+    z1, z2 = np.meshgrid(quantiles, quantiles[::-1])
+    plane = np.stack([z1.ravel(), z2.ravel()], 1) * unit + mean
+    images = model.decode(backend.current().asarray(plane.astype(np.float32)))
+    plots.manifold(backend.to_numpy(images), quantiles.tolist(), path)
+
+
+def codes(model: Any, split: Split, path: Path, count: int = 10) -> None:
+    """Test images, the maps of their codes, their reconstructions, and how often each code stands in 1,000 images."""
+    x = first(split, 1000)
+    maps = model.encode(x)
+    counts = np.bincount(backend.to_numpy(maps).ravel(), minlength=model.quantizer.codes)
+    outputs = model.decode(maps[:count])
+    plots.codes(*(backend.to_numpy(a) for a in (x[:count], maps[:count], outputs)), counts, path)
+
+
+def outliers(model: Any, inside: Dataset, outside: Dataset, path: Path, seed: int = 0) -> dict[str, float]:
+    """The area under the ROC curve of each score that tells outside from inside, with a figure of the scores."""
+    scores: dict[str, tuple[Any, Any, float]] = {}
+    both = [score(model, dataset.test, seed) for dataset in (inside, outside)]
+    for name in both[0]:
+        scores[name] = (both[0][name], both[1][name], metrics.auroc(both[0][name], both[1][name]))
+    plots.outliers(scores, (inside.name, outside.name), path)
+    return {name: area for name, (_, _, area) in scores.items()}
+
+
+def score(model: Any, split: Split, seed: int = 0) -> dict[str, Any]:
+    """Every score of the model of all images of a split, (N,) each, on the host."""
+    rng = backend.current().generator(seed)
+    parts = [model.scores(backend.current().asarray(x), rng) for x in Batches(split, 500, shuffle=False).epoch(0)]
+    return {name: np.concatenate([backend.to_numpy(part[name]) for part in parts]) for name in parts[0]}
+
+
+def codes_of(model: Any, x: backend.Array) -> backend.Array:
+    """The codes of data as points of a space, (N, latent)."""
+    z = model.encode(x)
+    if z.dtype.kind != "f":
+        raise InputError(f"the codes of a {type(model).__name__} are whole numbers: no line leads from one to another.")
+    return z
 
 
 def first(split: Split, count: int) -> backend.Array:

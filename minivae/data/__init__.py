@@ -1,30 +1,58 @@
-"""Data sets: `load("glyphs")`, `load("mnist")`, `load("fashion-mnist")`, `load("my/pictures")`."""
+"""Data sets by name, `load("glyphs")`, `load("mnist")`, or by path, `load("my/pictures")`."""
 
 from __future__ import annotations
 
 import os
 
 from minivae.data.batches import Batches
+from minivae.data.cifar10 import cifar10
 from minivae.data.dataset import Dataset, Split
+from minivae.data.documents import documents
+from minivae.data.dsprites import dsprites
 from minivae.data.folder import from_path
-from minivae.data.glyphs import glyphs
+from minivae.data.frey import frey_faces
+from minivae.data.glyphs import glyphs, letters
 from minivae.data.idx import read_idx
 from minivae.data.mnist import fashion_mnist, mnist
+from minivae.data.omniglot import omniglot
+from minivae.data.sprites import sprites
 from minivae.errors import InputError
 
 __all__ = [
     "Batches",
     "Dataset",
     "Split",
+    "cifar10",
+    "documents",
+    "dsprites",
     "fashion_mnist",
+    "frey_faces",
     "from_path",
     "glyphs",
+    "letters",
     "load",
     "mnist",
+    "omniglot",
     "read_idx",
+    "sprites",
 ]
 
-_NAMED = {"glyphs": glyphs, "mnist": mnist, "fashion-mnist": fashion_mnist}
+# What every machine can make comes first.
+_NAMED = {
+    "glyphs": glyphs,
+    "letters": letters,
+    "sprites": sprites,
+    "documents": documents,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "frey-faces": frey_faces,
+    "dsprites": dsprites,
+    "omniglot": omniglot,
+}
+
+
+NAMES = tuple(_NAMED)
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Dataset:

@@ -29,12 +29,14 @@ def download(
     sha256: str | None,
     description: str,
     check: Callable[[io.BufferedIOBase], object] | None = None,
+    md5: str | None = None,
 ) -> Path:
     """Fetch a file to `path` from the first of `urls` (http or https) that delivers it.
 
     sha256: the sum of the uncompressed content in hex, which holds however a mirror compressed it;
     None where it is not known. check: reads the uncompressed content and raises ValueError where
-    its format is wrong. Returns the path, where the file appears whole and verified, or not at all.
+    its format is wrong. md5: the sum of the file as it is sent, for a source which gives no other.
+    Returns the path, where the file appears whole and verified, or not at all.
     Raises InputError, saying what happened with each mirror, if none delivers.
     """
     path = Path(path)
@@ -51,6 +53,8 @@ def download(
             with atomic_write(path) as temporary:
                 _fetch(url, temporary, description)
                 _verify(temporary, sha256)
+                if md5:
+                    _verify_md5(temporary, md5)
                 if check:
                     with open_content(temporary) as stream:
                         check(stream)
@@ -110,3 +114,11 @@ def _verify(path: Path, sha256: str | None) -> None:
                 raise ValueError(f"expands to more than {MAX_BYTES} bytes")
     if sha256 and digest.hexdigest() != sha256:
         raise ValueError(f"the content has the SHA-256 {digest.hexdigest()}, expected {sha256}")
+
+
+def _verify_md5(path: Path, md5: str) -> None:
+    """Raise ValueError unless the file as it was sent has the sum: against damage, not against malice."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if digest != md5:
+        raise ValueError(f"the file has the MD5 {digest}, expected {md5}")

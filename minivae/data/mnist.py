@@ -12,7 +12,6 @@ in its place.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from minivae.data.dataset import Dataset, Split
 from minivae.data.idx import parse_idx, read_idx
+from minivae.data.places import own_folder
 from minivae.errors import InputError
 from minivae.files import cache_dir
 
@@ -93,7 +93,7 @@ def fashion_mnist() -> Dataset:
 
 
 def _load(source: Source) -> Dataset:
-    own = _own_folder(source.name)
+    own = own_folder(source.name)
     folder = own or cache_dir() / source.name
     found = {}
     for file in FILES:
@@ -111,17 +111,6 @@ def _load(source: Source) -> Dataset:
         found[file] = _fetch(source, file, folder / f"{file}.gz")
     splits = [_read(found[IMAGES.format(p)], found[LABELS.format(p)]) for p in ("train", "t10k")]
     return Dataset(source.name, splits[0], splits[1], source.classes)
-
-
-def _own_folder(name: str) -> Path | None:
-    """The folder of this data set under $MINIVAE_DATA, where there is one."""
-    setting = os.environ.get("MINIVAE_DATA")
-    if not setting:
-        return None
-    if not os.path.isdir(setting):
-        raise InputError(f"MINIVAE_DATA is '{setting}', which is no folder: correct or unset it.")
-    folder = Path(setting, name)
-    return folder if folder.is_dir() else None
 
 
 def _fetch(source: Source, file: str, path: Path) -> Path:

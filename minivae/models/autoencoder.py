@@ -9,7 +9,9 @@ there, it is a context encoder [Pathak et al. 2016].
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from minivae import backend, nn, ops
@@ -45,13 +47,18 @@ class Autoencoder(nn.Module):
         rng: the generator of the corruption; the backend's by default.
         """
         x = as_tensor(x)
+        self.likelihood.check_range(x)  # before an encoder takes the logarithm of a count below 0
         seen, where = self.corrupt(x.data, rng)
         output = self.decoder(self.encoder(as_tensor(seen)))
         if where is None:
-            reconstruction = self.likelihood.nll(output, x).mean()
+            reconstruction = self._nll(output, x).mean()
         else:
-            reconstruction = (self.likelihood.nll(output, x, axis=()) * where).sum() / len(x)
+            reconstruction = (self._nll(output, x, axis=()) * where).sum() / len(x)
         return Loss(reconstruction, {"reconstruction": reconstruction})
+
+    def _nll(self, output: Tensor, x: Tensor, axis: Any = None) -> Tensor:
+        self.likelihood.check_shape(output.shape[1:], x.shape[1:])
+        return self.likelihood.nll(output, x, axis)
 
     def corrupt(self, x: Array, rng: Any = None) -> tuple[Array, Array | None]:
         """What the encoder is given for x in training, and where the error counts (None: everywhere)."""
@@ -74,6 +81,13 @@ class Autoencoder(nn.Module):
         """The decoded codes of x."""
         return self.decode(self.encode(x))
 
+    @no_grad()
+    def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
+        """How strange data are, (N,): -log p(x | code), for squared error the error itself."""
+        x = as_tensor(x)
+        self.likelihood.check_range(x)
+        return {"reconstruction": self._nll(self.decoder(self.encoder(x)), x).data}
+
 
 def stack(layers: Sequence[Autoencoder], x: Array, fit: Callable[[Autoencoder, Array], Any]) -> Autoencoder:
     """Greedy layer-wise training: each layer learns the codes of those below it. [Bengio et al. 2007]
@@ -87,7 +101,8 @@ def stack(layers: Sequence[Autoencoder], x: Array, fit: Callable[[Autoencoder, A
         fit(layer, x)
         x = backend.of(x).concatenate([layer.encode(x[i : i + 1000]) for i in range(0, len(x), 1000)])
     encoder = nn.Sequential(*[layer.encoder for layer in layers])
-    decoder = nn.Sequential(*[layer.decoder for layer in reversed(layers)])
+    inner = [(layer.decoder, partial(layer.likelihood.mean, ndim=1)) for layer in layers[:0:-1]]
+    decoder = nn.Sequential(*itertools.chain(*inner), layers[0].decoder)
     return Autoencoder(encoder, decoder, likelihood=layers[0].likelihood)
 
 
@@ -101,6 +116,8 @@ def autoencoder(
     hidden=() makes it linear. corruption and level: see models.corruption.
     """
     nets.check_sizes(shape=shape, hidden=hidden, channels=channels or (), latent=latent)
+    if level is not None and not corruption:
+        raise InputError(f"level {level} is that of a corruption: leave it out, or give a corruption.")
     p = make_likelihood(likelihood)
     encoder = nets.encoder(arch, shape, hidden, channels, latent, activation)
     if likelihood == "multinomial":

@@ -31,7 +31,9 @@ def masking(level: float = 0.5) -> Corruption:
 def gaussian(level: float = 0.5) -> Corruption:
     """Normal noise of a standard deviation is added. [Vincent et al. 2010, section 3.3]"""
     if not 0 < level < float("inf"):
-        raise InputError(f"noise of standard deviation {level} is none: give a number above 0.")
+        raise InputError(
+            f"the level {level} of the corruption 'gaussian' is no standard deviation of noise: give a number above 0."
+        )
 
     def corrupt(x: Array, rng: Any) -> tuple[Array, None]:
         return x + rng.standard_normal(x.shape, dtype=x.dtype) * x.dtype.type(level), None

@@ -22,13 +22,25 @@ class Likelihood(nn.Module):
 
     def nll(self, output: Tensor, x: Tensor, axis: Any = None) -> Tensor:
         """-log p(x | output) in nats. Raises InputError for x outside of the likelihood's range."""
-        if self.interval:
-            low, high = self.interval
-            backend.of(x.data).check_range(f"the data of a {type(self).__name__} likelihood", x.data, low, high)
+        self.check_range(x)
         return self._nll(output, x, tuple(range(1 - x.ndim, 0)) if axis is None else axis)
 
     def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
         raise NotImplementedError
+
+    def check_range(self, x: Tensor) -> None:
+        """Raise InputError unless all x lie in the interval."""
+        if self.interval:
+            low, high = self.interval
+            backend.of(x.data).check_range(f"the data of a {type(self).__name__} likelihood", x.data, low, high)
+
+    def check_shape(self, output: tuple[int, ...], data: tuple[int, ...]) -> None:
+        """Raise InputError unless a decoder's output for one code, of a shape, speaks of data of a shape."""
+        if output != tuple(n * self.channels for n in data[:1]) + data[1:]:
+            raise InputError(
+                f"data of shape {data} do not fit the decoder, which makes {output} for a {type(self).__name__} "
+                f"likelihood of {self.channels} x channels: build the model for the shape of the data."
+            )
 
     def mean(self, output: Tensor, ndim: int) -> Tensor:
         """E[x | output], in which one image has ndim axes."""
@@ -56,7 +68,7 @@ class Gaussian(Likelihood):
     floor = -2 * math.log(256)  # of a pixel's log-variance
 
     def __init__(self, variance: float | str = "shared"):
-        if variance not in ("shared", "pixel") and not (isinstance(variance, int | float) and variance > 0):
+        if variance not in ("shared", "pixel") and not (isinstance(variance, int | float) and 0 < variance < math.inf):
             raise InputError(f"variance '{variance}' is none: give a number above 0, or shared, or pixel.")
         self.variance = variance
         if variance == "pixel":
@@ -91,10 +103,11 @@ class DiscretizedLogistic(Likelihood):
 
     channels = 2
     floor = -7.0  # of log s: a tenth of a grey level and less tell nothing apart
+    ceiling = 60.0  # of log s: beyond it 1 / s is no longer a float32
 
     def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
         mu, raw = ops.split(output, 2, axis=1 - x.ndim)
-        log_s = self.floor + ops.softplus(raw - self.floor)
+        log_s = ops.minimum(self.floor + ops.softplus(raw - self.floor), self.ceiling)
         inverse = ops.exp(-log_s)
         middle = (x - mu) * inverse
         a, b = middle - inverse * (1 / 510), middle + inverse * (1 / 510)
@@ -129,6 +142,10 @@ class Multinomial(Likelihood):
     interval = (0.0, math.inf)
 
     def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
+        if x.ndim != 2:
+            raise InputError(
+                f"the multinomial likelihood takes word counts (N, V), not data of shape {x.shape}: choose another one."
+            )
         terms = -x * ops.log_softmax(output)
         return terms.sum(axis=axis) if axis != () else terms
 

@@ -27,6 +27,8 @@ def encoder(
     """Images (N, *shape) -> (N, outputs), by dense layers of the hidden widths or by convolutions of channels."""
     if _is_conv(arch):
         return conv_encoder(shape, channels or widths(shape), hidden, outputs, activation)
+    if channels:
+        raise InputError(f"channels {channels} are those of convolutions: leave them out, or choose arch conv.")
     return dense_encoder(shape, hidden, outputs, activation)
 
 

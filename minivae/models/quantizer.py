@@ -20,6 +20,7 @@ from minivae.models.kmeans import clusters, kmeans, sample
 from minivae.ops.quantize import nearest
 from minivae.tensor import Tensor, as_tensor
 
+USE_DECAY = 0.9  # of the counts by which codes are restarted that no running mean moves
 ESTIMATORS = {"straight-through": ops.straight_through, "rotation": ops.rotation_trick}
 
 
@@ -179,7 +180,7 @@ class VectorQuantizer(Quantizer):
         The Laplace smoothing adds its pseudo-count to N at the place where the code is, so that a code to which
         nothing comes stays there, however long, where m / (N + eps) would go to 0, and 0 / 0 to nothing.
         """
-        decay, eps = 0.99 if self.decay is None else self.decay, 1e-5
+        decay, eps = USE_DECAY if self.decay is None else self.decay, 1e-5
         n, sums = clusters(z, indices, self.codes)
         self.counts.data *= decay
         self.counts.data += (1 - decay) * n.astype(np.float32)

@@ -52,7 +52,10 @@ class VAE(nn.Module):
         if free_bits and capacity is not None:
             raise InputError("free_bits and capacity are two ways to let the KL be above 0: choose one.")
         if k > 1 and (beta, free_bits, capacity) != (1.0, 0.0, None):
-            raise InputError(f"k = {k} samples weigh log p(x, z) against log q(z | x) as they are: leave beta at 1.")
+            raise InputError(
+                f"k = {k} samples weigh log p(x, z) against log q(z | x) as they are: "
+                "leave beta at 1, and free_bits and capacity out."
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.latent = latent
@@ -109,7 +112,9 @@ class VAE(nn.Module):
 
     def nll(self, z: Tensor, x: Any) -> Tensor:
         """-log p(x | z): z (..., N, latent) and x (N, *shape) -> (..., N)."""
-        return self.likelihood.nll(self._decoded(z), as_tensor(x))
+        output, x = self._decoded(z), as_tensor(x)
+        self.likelihood.check_shape(output.shape[z.ndim - 1 :], x.shape[1:])
+        return self.likelihood.nll(output, x)
 
     def _decoded(self, z: Tensor) -> Tensor:
         """The decoder's output for codes (..., latent): (..., *its shape)."""
@@ -150,6 +155,14 @@ class VAE(nn.Module):
     def reconstruct(self, x: Any) -> Array:
         """The mean images of the posterior means of x."""
         return self.decode(self.encode(x))
+
+    @no_grad()
+    def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
+        """How strange images are, by name, (N,) each: -ELBO of one z, and its terms."""
+        mu, logvar = self.posterior(x)
+        nll = self.nll(mu + ops.exp(logvar * 0.5) * _noise(mu.shape, rng), x).data
+        kl = ops.kl_unit_normal(mu, logvar, axis=-1).data
+        return {"-ELBO": nll + kl, "reconstruction": nll, "kl": kl}
 
     def sample(self, n: int, rng: Any = None) -> Array:
         """n mean images of codes from the prior, (n, *shape)."""

@@ -68,6 +68,11 @@ class VQVAE(nn.Module):
         """The images of the codes of x."""
         return self.decode(self.encode(x))
 
+    def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
+        """How strange images are, (N,): the squared error of their reconstructions over the data's variance."""
+        d = (self.reconstruct(x) - x).reshape(len(x), -1)
+        return {"reconstruction": (d * d).mean(axis=1) / self.variance}
+
 
 def vqvae(
     shape: tuple[int, int, int],
@@ -82,7 +87,7 @@ def vqvae(
     restart: float = 0.03,
     estimator: str = "straight-through",
     levels: Sequence[int] = (8, 5, 5, 5),
-    variance: float = 1.0,
+    data_variance: float = 1.0,
 ) -> VQVAE:
     """The convolutional VQ-VAE for images of a shape (C, H, W), each of whose channels halves the sides.
 
@@ -101,5 +106,5 @@ def vqvae(
         map_encoder(shape, channels, bottleneck.dim, residual_blocks),
         map_decoder(bottleneck.dim, channels[::-1], shape, residual_blocks),
         bottleneck,
-        variance,
+        data_variance,
     )

@@ -19,8 +19,11 @@ from minivae.nn.layers import (
 )
 from minivae.nn.module import Buffer, Module, Parameter, Sequential
 from minivae.nn.norm import BatchNorm, LayerNorm
+from minivae.nn.pool import AvgPool2d, MaxPool2d, PixelShuffle, PixelUnshuffle, Upsample
 
 __all__ = [
-    "ELU", "GELU", "BatchNorm", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten", "GroupNorm",
-    "LayerNorm", "LeakyReLU", "Linear", "Module", "Parameter", "ReLU", "ResidualBlock", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh", "Unflatten", "init",
+    "ELU", "GELU", "AvgPool2d", "BatchNorm", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding",
+    "Flatten", "GroupNorm", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "Module", "Parameter", "PixelShuffle",
+    "PixelUnshuffle", "ReLU", "ResidualBlock", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh", "Unflatten",
+    "Upsample", "init",
 ]  # fmt: skip

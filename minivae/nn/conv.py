@@ -9,25 +9,26 @@ from minivae import backend, ops
 from minivae.nn import init
 from minivae.nn.layers import ReLU
 from minivae.nn.module import Module, Parameter, Sequential
-from minivae.ops.conv import Pair
+from minivae.ops.conv import output_border
+from minivae.ops.windows import Geometry, Pair, geometry
 from minivae.tensor import Tensor
 
 
 class _Convolution(Module):
     """Weight, bias and geometry, which both directions share."""
 
-    def __init__(
-        self, name: str, first: int, second: int, outputs: int, kernel_size: Pair, groups: int, bias: bool, rng: Any
-    ):
-        kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-        if min(first, second, outputs, *kernel, groups) < 1 or first % groups or second % groups:
+    def __init__(self, ends: tuple[int, int], outputs: int, windows: Geometry, groups: int, bias: bool, rng: Any):
+        name = type(self).__name__
+        if not all(isinstance(v, int) and v >= 1 for v in (*ends, groups)) or ends[0] % groups or ends[1] % groups:
             raise ValueError(
-                f"{name}: channels {first} and {second}, kernel_size {kernel_size} and groups {groups} must be at least "
-                "1, and groups must divide both channels."
+                f"{name}: {ends[0]} and {ends[1]} channels and groups {groups} must be whole numbers of at least 1, "
+                "and groups must divide both channels."
             )
-        self.weight = Parameter(init.kaiming_uniform((first, second // groups, *kernel), rng=rng))
+        self.weight = Parameter(init.kaiming_uniform((ends[0], ends[1] // groups, *windows.kernel), rng=rng))
         bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
         self.bias = Parameter(init.uniform((outputs,), bound, rng)) if bias else None
+        self.geometry = {"stride": windows.stride, "padding": windows.padding, "dilation": windows.dilation}
+        self.groups = groups
 
 
 class Conv2d(_Convolution):
@@ -37,14 +38,14 @@ class Conv2d(_Convolution):
         self, in_channels: int, out_channels: int, kernel_size: Pair,
         stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1, groups: int = 1, bias: bool = True, rng: Any = None,
     ):  # fmt: skip
-        super().__init__("Conv2d", out_channels, in_channels, out_channels, kernel_size, groups, bias, rng)
-        self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        windows = geometry("Conv2d", kernel_size, stride, padding, dilation)
+        super().__init__((out_channels, in_channels), out_channels, windows, groups, bias, rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(x, self.weight, self.bias, **self.geometry)
+        return ops.conv2d(x, self.weight, self.bias, groups=self.groups, **self.geometry)
 
     def extra_repr(self) -> str:
-        return _describe(self.weight.shape[1] * self.geometry["groups"], self.weight.shape[0], self)
+        return _describe(self.weight.shape[1] * self.groups, self.weight.shape[0], self)
 
 
 class ConvTranspose2d(_Convolution):
@@ -54,17 +55,15 @@ class ConvTranspose2d(_Convolution):
         self, in_channels: int, out_channels: int, kernel_size: Pair, stride: Pair = 1, padding: Pair = 0,
         output_padding: Pair = 0, groups: int = 1, bias: bool = True, dilation: Pair = 1, rng: Any = None,
     ):  # fmt: skip
-        super().__init__("ConvTranspose2d", in_channels, out_channels, out_channels, kernel_size, groups, bias, rng)
-        self.geometry = {
-            "stride": stride, "padding": padding, "output_padding": output_padding,
-            "groups": groups, "dilation": dilation,
-        }  # fmt: skip
+        windows = geometry("ConvTranspose2d", kernel_size, stride, padding, dilation)
+        super().__init__((in_channels, out_channels), out_channels, windows, groups, bias, rng)
+        self.geometry["output_padding"] = output_border("ConvTranspose2d", output_padding, windows)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv_transpose2d(x, self.weight, self.bias, **self.geometry)
+        return ops.conv_transpose2d(x, self.weight, self.bias, groups=self.groups, **self.geometry)
 
     def extra_repr(self) -> str:
-        return _describe(self.weight.shape[0], self.weight.shape[1] * self.geometry["groups"], self)
+        return _describe(self.weight.shape[0], self.weight.shape[1] * self.groups, self)
 
 
 class GroupNorm(Module):
@@ -89,10 +88,12 @@ class GroupNorm(Module):
             raise ValueError(
                 f"GroupNorm: x of shape {x.shape} must have {self.weight.size} channels in its second axis."
             )
-        groups = x.reshape((len(x), self.num_groups, -1))
-        y = ops.standardize(groups, -1, self.eps).reshape(x.shape)
+        # no axis that lay apart in memory is merged: channels-last images are not copied
+        groups = x.reshape((len(x), self.num_groups, x.shape[1] // self.num_groups, *x.shape[2:]))
+        y = ops.standardize(groups, tuple(range(2, groups.ndim)), self.eps).reshape(x.shape)
         shape = (1, -1) + (1,) * (x.ndim - 2)
-        return y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        scaled: Tensor = y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        return scaled
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.weight.shape[0]}, eps={self.eps}"
@@ -113,8 +114,9 @@ class ResidualBlock(Module):
         return x + self.residual(x)
 
 
-def _describe(inputs: int, outputs: int, layer: Any) -> str:
+def _describe(inputs: int, outputs: int, layer: _Convolution) -> str:
     """Channels, kernel, and what of the geometry is not the default."""
-    defaults = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1}
-    said = [f"{name}={value}" for name, value in layer.geometry.items() if value != defaults[name]]
+    options = {**layer.geometry, "groups": layer.groups}
+    usual = {"stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    said = [f"{name}={value}" for name, value in options.items() if value != usual[name]]
     return ", ".join([str(inputs), str(outputs), str(layer.weight.shape[2:]), *said])

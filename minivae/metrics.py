@@ -1,0 +1,164 @@
+"""Measures of codes, scores and bounds: NumPy arrays in, numbers out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minivae import ops
+from minivae.data.dataset import Array
+from minivae.tensor import Tensor
+
+
+def auroc(negative: Any, positive: Any) -> float:
+    """The area under the ROC curve: how often a positive's score is above a negative's, a tie counting half.
+
+    negative (N,), positive (M,): scores; 0.5 is chance. It is the Mann-Whitney U statistic divided by N M.
+    [Hanley & McNeil 1982] Raises ValueError where either is empty or holds NaN.
+    """
+    negative, positive = np.sort(np.ravel(negative)), np.ravel(positive)
+    if not negative.size or not positive.size or np.isnan(negative).any() or np.isnan(positive).any():
+        raise ValueError(
+            f"auroc was given {negative.size} negative and {positive.size} positive scores, "
+            f"{np.isnan(negative).sum() + np.isnan(positive).sum()} of them NaN: give at least one number of each."
+        )
+    below, not_above = (np.searchsorted(negative, positive, side) for side in ("left", "right"))
+    return float((below + not_above).mean() / (2 * negative.size))
+
+
+def nearest_neighbour_accuracy(
+    codes: Any, labels: Any, test_codes: Any, test_labels: Any, k: int = 1, chunk: int = 500
+) -> float:
+    """The share of test codes whose k nearest codes are, most of them, of their label. [Cover & Hart 1967]
+
+    codes (N, ...) and test_codes (M, ...) are compared by their Euclidean distance; a tied vote goes to the
+    lower label. chunk: how many test codes are compared at once. Raises ValueError where the shapes do not
+    agree, a code is not finite, or k is not in 1..N.
+    """
+    x, y, test_x, test_y, classes = _labelled("nearest_neighbour_accuracy", codes, labels, test_codes, test_labels)
+    if not 1 <= k <= len(x):
+        raise ValueError(f"k = {k} neighbours were asked of {len(x)} codes: give a number from 1 to {len(x)}.")
+    square = np.sum(x * x, axis=1)
+    right = 0
+    for i in range(0, len(test_x), chunk):
+        distances = square - 2 * test_x[i : i + chunk] @ x.T  # squared, less |test code|^2, which is one for all x
+        nearest = np.argpartition(distances, k - 1, axis=1)[:, :k]
+        votes = np.sum(y[nearest][..., None] == np.arange(classes), axis=1)
+        right += np.sum(votes.argmax(1) == test_y[i : i + chunk])
+    return float(right / len(test_x))
+
+
+def linear_probe(
+    codes: Any, labels: Any, test_codes: Any, test_labels: Any, l2: float = 1.0, steps: int = 200
+) -> float:
+    """The test accuracy of a linear classifier of the codes: multinomial logistic regression. [Alain & Bengio 2017]
+
+    It minimises the sum of the cross-entropies + l2/2 |W|^2 by at most so many steps of L-BFGS. The codes (N, ...)
+    are first standardised by the mean and the deviation of the training ones. Raises ValueError where the
+    shapes do not agree, or a code is not finite.
+    """
+    from scipy.optimize import minimize
+
+    x, y, test_x, test_y, classes = _labelled("linear_probe", codes, labels, test_codes, test_labels)
+    mean, deviation = x.mean(0), x.std(0)
+    deviation[deviation == 0] = 1  # a code that never changes says nothing
+    x, test_x = (x - mean) / deviation, (test_x - mean) / deviation
+    shape = (classes, x.shape[1] + 1)  # a row of weights, then the bias, for each class
+
+    def parameters(theta: Array) -> tuple[Tensor, Tensor, Tensor]:
+        leaf = Tensor(theta.reshape(shape), requires_grad=True)
+        return leaf, leaf[:, :-1], leaf[:, -1]
+
+    def loss(theta: Array) -> tuple[float, Array]:
+        leaf, weight, bias = parameters(theta)
+        total = ops.cross_entropy(ops.linear(x, weight, bias), y).sum() + l2 / 2 * (weight * weight).sum()
+        total.backward()
+        assert leaf.grad is not None
+        return total.item() / len(x), leaf.grad.ravel() / len(x)
+
+    best = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
+    _, weight, bias = parameters(best)
+    return float(np.mean(ops.linear(test_x, weight, bias).data.argmax(1) == test_y))
+
+
+def beta_vae_score(
+    encode: Callable[[Array], Array], draw: Callable[[dict[str, Array]], Array], sizes: Mapping[str, int], rng: Any,
+    pairs: int = 64, train: int = 2000, test: int = 1000,
+) -> float:  # fmt: skip
+    """The disentanglement score of the beta-VAE: 1 where a linear classifier always finds the shared factor.
+    [Higgins et al. 2017, section 3]
+
+    For each point a factor is drawn, then pairs of images whose other factors are drawn apart; the mean of
+    |encode(a) - encode(b)| over the pairs is what the classifier (linear_probe) sees. Chance is 1 / the number
+    of factors. disentanglement_lib [Locatello et al. 2019] takes 10,000 training and 5,000 test points.
+    encode: images (N, ...) -> codes (N, latent). draw: the index of each factor by name, (N,), -> images
+    (`data.sprites.render`). sizes: how many values each factor takes; one with a single value never votes.
+    rng: a NumPy generator. Raises ValueError where fewer than two factors vary.
+    """
+    varying = [name for name, size in sizes.items() if size > 1]
+    if len(varying) < 2 or min(pairs, train, test) < 1:
+        raise ValueError(
+            f"beta_vae_score was given {len(varying)} factors that vary, {pairs} pairs, {train} training and {test} "
+            "test points: give at least two factors and at least one of the others."
+        )
+    shared = rng.integers(len(varying), size=train + test)
+    points = []
+    few = max(1, 4096 // (2 * pairs))  # points whose images are drawn at once
+    for i in range(0, len(shared), few):
+        which = shared[i : i + few]
+        factors = {name: rng.integers(size, size=(2, len(which), pairs)) for name, size in sizes.items()}
+        for f, name in enumerate(varying):
+            factors[name][1, which == f] = factors[name][0, which == f]
+        codes = np.asarray(encode(draw({name: index.ravel() for name, index in factors.items()})))
+        a, b = codes.reshape(2, len(which), pairs, -1)
+        points.append(abs(a - b).mean(axis=1))
+    features = np.concatenate(points)
+    return linear_probe(features[:train], shared[:train], features[train:], shared[train:])
+
+
+def active_units(mu: Any, threshold: float = 0.01) -> int:
+    """How many latents the encoder uses: those whose posterior mean varies by more than the threshold over the data.
+
+    mu (N, latent). Var_x(E[z | x]) > 0.01. [Burda et al. 2016, section 5.2]
+    """
+    return int(np.sum(np.var(np.asarray(mu, np.float64), axis=0) > threshold))
+
+
+def perplexity(counts: Any) -> float:
+    """e^H of the distribution that the counts (K,) are of: K where all are equal, 1 where one has all.
+
+    Raises ValueError where there is nothing to count.
+    """
+    counts = np.asarray(counts, np.float64)
+    if not counts.sum() > 0 or counts.min() < 0:
+        raise ValueError(f"perplexity was given counts of shape {counts.shape} without a positive sum: count first.")
+    p = counts[counts > 0] / counts.sum()
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+def bits_per_dim(nats: float, dims: int) -> float:
+    """-log2 p(x) for each dimension, from -log p(x) in nats of x with so many dimensions.
+
+    For pixels of 256 levels whose density is that of numbers in [0, 1], add the 8 bits of the levels' width.
+    """
+    return nats / (dims * math.log(2))
+
+
+def _labelled(name: str, codes: Any, labels: Any, test_codes: Any, test_labels: Any) -> tuple[Any, ...]:
+    """Codes as rows of float64, labels counted from 0, and the number of classes; ValueError where they cannot be."""
+    x, y, test_x, test_y = (np.asarray(a) for a in (codes, labels, test_codes, test_labels))
+    if y.shape != x.shape[:1] or test_y.shape != test_x.shape[:1] or x.shape[1:] != test_x.shape[1:]:
+        raise ValueError(
+            f"{name} was given codes {x.shape} with labels {y.shape}, and test codes {test_x.shape} with labels "
+            f"{test_y.shape}: each code needs one label, and both sets of codes the same shape."
+        )
+    if not len(x) or not len(test_x):
+        raise ValueError(f"{name} was given {len(x)} codes and {len(test_x)} test codes: give at least one of each.")
+    if not (np.isfinite(x).all() and np.isfinite(test_x).all()):
+        raise ValueError(f"{name} was given codes that are not all finite: did the training of the model diverge?")
+    kinds, y = np.unique(np.concatenate([y, test_y]), return_inverse=True)
+    flat, test_flat = (a.reshape(len(a), -1).astype(np.float64) for a in (x, test_x))
+    return flat, y[: len(x)], test_flat, y[len(x) :], len(kinds)
