@@ -82,8 +82,10 @@ def samples(images: Any, path: Path, title: str = "Samples from the prior: z ~ N
 
 
 def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> None:
-    """Codes (N, latent), such as posterior means, as points, coloured by class; labels (N,) or None. More than two dimensions are
-    projected on the plane that sets the classes apart, or without labels on the principal components.
+    """Codes (N, latent), such as posterior means, as points, coloured by class; labels (N,) or None.
+
+    More than two dimensions are projected on the plane that sets the classes apart, or without labels on the
+    principal components.
     """
     figure = _figure(7, 6)
     axes = figure.subplots()

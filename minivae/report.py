@@ -54,7 +54,7 @@ def reconstructions(model: Any, split: Split, path: Path, count: int = 20) -> No
     output = model.reconstruct(seen)
     if hole is not None:  # the model learnt what belongs there, and nothing of the rest
         output = output * hole + x * (1 - hole)
-    plots.reconstructions(*map(backend.to_numpy, (x, output)), path, seen=backend.to_numpy(seen))
+    plots.reconstructions(backend.to_numpy(x), backend.to_numpy(output), path, seen=backend.to_numpy(seen))
 
 
 def samples(model: Any, count: int, path: Path, seed: int = 0) -> None:
@@ -120,7 +120,7 @@ def codes(model: Any, split: Split, path: Path, count: int = 10) -> None:
     maps = model.encode(x)
     counts = np.bincount(backend.to_numpy(maps).ravel(), minlength=model.quantizer.codes)
     outputs = model.decode(maps[:count])
-    plots.codes(*(backend.to_numpy(a) for a in (x[:count], maps[:count], outputs)), counts, path)
+    plots.codes(backend.to_numpy(x[:count]), backend.to_numpy(maps[:count]), backend.to_numpy(outputs), counts, path)
 
 
 def outliers(model: Any, inside: Dataset, outside: Dataset, path: Path, seed: int = 0) -> dict[str, float]:
