@@ -13,20 +13,30 @@ from minivae import data
 from minivae.errors import InputError
 
 
-def test_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name reaches `glyphs`, with its defaults; drawing 70,000 images is not needed for that."""
-    assert data._NAMED["glyphs"] is data.glyphs
-    monkeypatch.setitem(data._NAMED, "glyphs", lambda: "drawn")
-    assert data.load("glyphs") == "drawn"
+@pytest.mark.parametrize("name", ["glyphs", "letters", "sprites", "documents"])
+def test_generated(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The name reaches its function, with its defaults; drawing 70,000 images is not needed for that."""
+    assert data._NAMED[name] is getattr(data, name)
+    monkeypatch.setitem(data._NAMED, name, lambda: "drawn")
+    assert data.load(name) == "drawn"
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each name reaches its own reader, even where the path of that name exists."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINIVAE_DATA", str(tmp_path))
-    for name in ("mnist", "fashion-mnist"):
+    lacking = {
+        "mnist": "mnist' lacks train-images",
+        "fashion-mnist": "fashion-mnist' lacks train-images",
+        "cifar10": "cifar10/cifar-10-batches-bin' lacks data_batch_1.bin",
+        "frey-faces": "there is no '.*frey-faces/frey_rawface.mat'",
+        "dsprites": "dsprites' lacks dsprites_ndarray",
+        "omniglot": "omniglot' lacks images_background.zip",
+    }
+    assert set(lacking) == set(data._NAMED) - {"glyphs", "letters", "sprites", "documents"}
+    for name, message in lacking.items():
         (tmp_path / name).mkdir()
-        with pytest.raises(InputError, match=f"/{name}' lacks train-images"):
+        with pytest.raises(InputError, match=message):
             data.load(name)
         with pytest.raises(InputError, match=f"/{name}' has no images"):
             data.load(f"./{name}")
@@ -42,7 +52,13 @@ def test_path(tmp_path: Path) -> None:
 def test_unknown(name: str) -> None:
     with pytest.raises(InputError) as caught:
         data.load(name)
-    for part in (f"'{name}'", "glyphs, mnist, fashion-mnist", "path of a folder", ".npy", ".npz"):
+    for part in (
+        f"'{name}'",
+        "glyphs, letters, sprites, documents, mnist, fashion-mnist",
+        "path of a folder",
+        ".npy",
+        ".npz",
+    ):
         assert part in str(caught.value)
 
 
