@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,11 +35,11 @@ class FSQ(Quantizer):
         # moves 0 to where an even number of levels has one; for atanh(offset / width), which 2 levels make infinite
         self._shift = xp.tan(self._offset / self._width)
         self._half = sizes // 2
-        places = itertools.accumulate(self.levels[:-1], int.__mul__, initial=1)
+        places = itertools.accumulate(self.levels[:-1], operator.mul, initial=1)
         self._places = xp.asarray(list(places), dtype=np.int64)
 
     def bound(self, rows: Any) -> Tensor:
-        """Rows (M, dim) into the open interval that rounds to the levels: of 5 to -2 .. 2, of 8 to -4 .. 3."""
+        """Rows (M, dim) into the interval between the outer levels: of 5 levels -2 to 2, of 8 -4 to 3."""
         bounded: Tensor = ops.tanh(as_tensor(rows) + self._shift) * self._width - self._offset
         return bounded
 

@@ -1,9 +1,7 @@
-"""Quantisers: from maps of vectors to maps of codes, with a gradient past the step and the terms that train it.
+"""Vector quantisers: maps of vectors become maps of codes, with a gradient past the step and the terms that train it.
 
-VectorQuantizer     the nearest of K learnt vectors. [van den Oord et al. 2017, "Neural Discrete
-                    Representation Learning"]
-FSQ                 each channel rounded to a few levels; nothing is learnt. [Mentzer et al. 2023,
-                    "Finite Scalar Quantization: VQ-VAE Made Simple"]
+Here what all share, and the nearest of K learnt vectors. [van den Oord et al. 2017, "Neural Discrete Representation
+Learning"] In fsq.py stands the rounding of each channel, which learns nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from minivae.models.kmeans import clusters, kmeans, sample
 from minivae.ops.quantize import nearest
 from minivae.tensor import Tensor, as_tensor
 
-USE_DECAY = 0.9  # of the counts by which codes are restarted that no running mean moves
+USE_DECAY = 0.9  # of the running counts of use, where the codes themselves are no running means
 ESTIMATORS = {"straight-through": ops.straight_through, "rotation": ops.rotation_trick}
 
 
@@ -115,7 +113,7 @@ class VectorQuantizer(Quantizer):
         codes: int,
         dim: int,
         commitment: float = 0.25,
-        decay: float | None = 0.99,
+        decay: float | None = 0.95,
         kmeans: bool = True,
         restart: float = 0.03,
         estimator: str = "straight-through",

@@ -82,7 +82,7 @@ def vqvae(
     residual_blocks: int = 0,
     quantizer: str = "ema",
     commitment: float = 0.25,
-    decay: float = 0.99,
+    decay: float = 0.95,
     kmeans: bool = True,
     restart: float = 0.03,
     estimator: str = "straight-through",
