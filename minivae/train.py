@@ -62,8 +62,8 @@ class Options:
             raise InputError(f"lr {self.lr} is no learning rate: give a number above 0, such as 1e-3.")
         if self.clip is not None and not self.clip > 0:
             raise InputError(f"clip {self.clip} is no norm of a gradient: give a number above 0.")
-        if self.anneal < 0:
-            raise InputError(f"anneal {self.anneal} is no number of epochs: give a whole number of at least 0.")
+        if not 0 <= self.anneal <= self.epochs:
+            raise InputError(f"anneal {self.anneal} must be from 0 to the {self.epochs} epochs, or beta never arrives.")
         if self.lr_schedule not in ("constant", "cosine"):
             raise InputError(f"unknown lr_schedule '{self.lr_schedule}': choose constant or cosine.")
         if self.seed < 0:

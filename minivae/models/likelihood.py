@@ -112,7 +112,7 @@ class DiscretizedLogistic(Likelihood):
         middle = (x - mu) * inverse
         a, b = middle - inverse * (1 / 510), middle + inverse * (1 / 510)
         inside = ((x.data > 0) & (x.data < 1)).astype(x.dtype)
-        terms = (
+        terms: Tensor = (
             ops.softplus(-b) * (x.data < 1).astype(x.dtype)
             + ops.softplus(a) * (x.data > 0).astype(x.dtype)
             - ops.log(-ops.expm1(-inverse * (1 / 255))) * inside

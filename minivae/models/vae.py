@@ -137,7 +137,7 @@ class VAE(nn.Module):
         """
         if k < 1 or not len(x):
             raise InputError(f"nll_bound needs at least one sample and one image, not {k} and {len(x)}.")
-        few = max(1, 4096 // len(x))
+        few = max(1, min(4096, (1 << 22) // math.prod(x.shape[1:])) // len(x))  # codes, and pixels, at once
         parts = [ops.logsumexp(self.log_weights(x, min(few, k - done), rng), axis=0) for done in range(0, k, few)]
         return (math.log(k) - ops.logsumexp(ops.stack(parts), axis=0)).data
 

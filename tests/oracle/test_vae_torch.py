@@ -1,9 +1,11 @@
-"""The VAE's loss and gradients against a PyTorch implementation with the same weights and noise."""
+"""The VAE, dense and convolutional, against PyTorch implementations with the same weights and noise."""
+
+import math
 
 import numpy as np
 import pytest
 
-from minivae import manual_seed, models
+from minivae import manual_seed, models, nn
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
 
@@ -50,7 +52,7 @@ class Fixed:
 
 def pair(shape: tuple[int, ...], hidden: int, latent: int, n: int):
     manual_seed(0)
-    mine, theirs = models.vae(shape, (hidden,), latent), TorchVAE(int(np.prod(shape)), hidden, latent)
+    mine, theirs = models.vae(shape, hidden=(hidden,), latent=latent), TorchVAE(int(np.prod(shape)), hidden, latent)
     theirs.load_state_dict({k: torch.from_numpy(3 * v) for k, v in mine.state_dict().items()}, strict=True)
     mine.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()})
     return mine, theirs, np.random.default_rng(1).random((n, *shape), dtype=np.float32)
@@ -83,3 +85,85 @@ def test_importance_weights():
     np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-4)
     bound = mine.nll_bound(x, 7, Fixed(eps))
     np.testing.assert_allclose(bound, np.log(7) - np.logaddexp.reduce(expected, axis=0), rtol=1e-5)
+
+
+# convolutional, with every likelihood
+
+
+def torch_conv(shape, channels, hidden, latent, numbers):
+    """Convolutions of stride 2 down and up, with a hidden dense layer, as in DCGAN-like VAEs."""
+    n, (c, h, w) = torch.nn, shape
+    a, b = channels
+    flat = b * (h // 4) * (w // 4)
+    encoder = n.Sequential(
+        n.Conv2d(c, a, 4, 2, 1), n.ReLU(), n.Conv2d(a, b, 4, 2, 1), n.ReLU(), n.Flatten(),
+        n.Linear(flat, hidden), n.ReLU(), n.Linear(hidden, 2 * latent),
+    )  # fmt: skip
+    decoder = n.Sequential(
+        n.Linear(latent, hidden), n.ReLU(), n.Linear(hidden, flat), n.ReLU(), n.Unflatten(1, (b, h // 4, w // 4)),
+        n.ConvTranspose2d(b, a, 4, 2, 1), n.ReLU(), n.ConvTranspose2d(a, numbers * c, 4, 2, 1),
+    )  # fmt: skip
+    return n.ModuleDict({"encoder": encoder, "decoder": decoder})
+
+
+def soft_floor(raw, floor):
+    return floor + torch.nn.functional.softplus(raw - floor)
+
+
+def log_likelihood(name, output, x, theirs):
+    d = torch.distributions
+    if name == "bernoulli":
+        return d.Bernoulli(logits=output, validate_args=False).log_prob(x)
+    if name == "shared":
+        return d.Normal(output, (theirs.logvar / 2).exp()).log_prob(x)
+    mu, raw = output.chunk(2, dim=1)
+    if name == "pixel":
+        return d.Normal(mu, (soft_floor(raw, -2 * math.log(256)) / 2).exp()).log_prob(x)
+    inverse = (-soft_floor(raw, -7.0)).exp()  # the logistic: a difference of two sigmoids
+    upper = torch.where(x == 1, 1.0, torch.sigmoid((x + 1 / 510 - mu) * inverse))
+    lower = torch.where(x == 0, 0.0, torch.sigmoid((x - 1 / 510 - mu) * inverse))
+    return (upper - lower).log()
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 12)])
+@pytest.mark.parametrize("name", ["bernoulli", "shared", "pixel", "logistic"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_convolutional_loss_and_gradients(shape, name, k):
+    variance = name if name in ("shared", "pixel") else None
+    likelihood = "gaussian" if variance else name
+    manual_seed(0)
+    mine = models.vae(shape, "conv", (9,), (4, 5), latent=3, likelihood=likelihood, variance=variance, k=k)
+    theirs = torch_conv(shape, (4, 5), 9, 3, mine.likelihood.channels).double()
+    if name == "shared":
+        theirs.register_parameter("logvar", torch.nn.Parameter(torch.tensor(-0.7, dtype=torch.float64)))
+        mine.likelihood.logvar.data[...] = -0.7
+    weights = {n.replace("likelihood.", ""): torch.from_numpy(v) for n, v in mine.state_dict().items()}
+    theirs.load_state_dict(weights, strict=True)
+    x = np.random.default_rng(1).integers(0, 256, (6, *shape)) / 255
+    eps = np.random.default_rng(2).standard_normal((k, 6, 3), dtype=np.float32)
+
+    for owner in mine.modules():
+        for attribute, value in list(vars(owner).items()):
+            if isinstance(value, nn.Parameter):
+                setattr(owner, attribute, nn.Parameter(value.data.astype(np.float64)))
+    loss = mine.loss(x, Fixed(eps if k > 1 else eps[0]))
+    loss.total.backward()
+
+    y, e = torch.from_numpy(x), torch.from_numpy(eps).double()
+    mu, logvar = theirs["encoder"](y).chunk(2, dim=-1)
+    q, prior = torch.distributions.Normal(mu, (0.5 * logvar).exp()), torch.distributions.Normal(0.0, 1.0)
+    z = mu + q.stddev * e
+    log_x = torch.stack([log_likelihood(name, theirs["decoder"](one), y, theirs).flatten(1).sum(1) for one in z])
+    if k == 1:
+        kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(torch.zeros_like(mu), 1.0)).sum(1)
+        expected = (kl - log_x[0]).mean()
+    else:
+        log_w = log_x + (prior.log_prob(z) - q.log_prob(z)).sum(-1)
+        expected = (math.log(k) - torch.logsumexp(log_w, 0)).mean()
+    expected.backward()
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-7)
+    parameters = dict(theirs.named_parameters())
+    assert len(parameters) == len(mine.parameters())
+    for parameter, p in mine.named_parameters():
+        g = parameters[parameter.replace("likelihood.", "")].grad.numpy()
+        np.testing.assert_allclose(p.grad, g, rtol=1e-5, atol=1e-7 * np.abs(g).max(), err_msg=parameter)
