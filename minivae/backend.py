@@ -74,7 +74,7 @@ class Backend:
 
     def fitting(self, n: int, nbytes: int) -> int:
         """How many of n items, of so many bytes each, to work on at once: they stay in a core's cache. At least 1."""
-        return max(1, min(n, (1 << 20) // max(nbytes, 1)))
+        return max(1, min(n, (1 << 21) // max(nbytes, 1)))
 
     def device(self) -> str:
         """What computes, in words."""

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from minivae import nn, ops
-from minivae.models import VAE, vae
-from minivae.tensor import Tensor
+from minivae import backend, nn, ops
+from minivae.geometries import arguments, convolutions, pools, resamplings, shuffles, transposed_convolutions
+from minivae.models import FSQ, VectorQuantizer, autoencoder, vae
+from minivae.models.likelihood import Likelihood, likelihood
+from minivae.tensor import Tensor, as_tensor
 from minivae.testing import Strategy, arrays, axes, broadcastable, indices, shapes
 
 
@@ -64,10 +66,21 @@ def _layer(build: Callable[[], nn.Module], x: Strategy, call: Callable[..., Any]
     return Case(fn, (x, *(arrays(p.shape, low=-1, high=1) for p in build().parameters())))
 
 
-def _loss(model: VAE, x: Tensor) -> Tensor:
-    """A model's whole loss, with the same noise at each call."""
-    loss: Tensor = model.loss(x, np.random.default_rng(0)).total
+def _loss(model: Any, levels: Any) -> Tensor:
+    """A model's whole loss, with the same noise at each call. levels: images in grey levels, which have no gradient."""
+    x = as_tensor(levels).data.astype(model.parameters()[0].dtype) / 255
+    loss: Tensor = model.loss(x, backend.current().generator(0)).total
     return loss
+
+
+def _model(build: Callable[..., nn.Module], **options: Any) -> Case:
+    """The loss of a small model as a function of all its parameters."""
+    return _layer(lambda: build((1, 2, 2), hidden=(2,), latent=2, activation="tanh", **options), _levels, _loss)
+
+
+def _nll(p: Likelihood, axis: Any = None) -> Case:
+    """A likelihood as a function of a decoder's output and of the data."""
+    return _case(lambda output, x: p.nll(output, x, axis), arrays((2, 2, p.channels, 1, 3)), _pixels)
 
 
 _any, _positive = arrays(), arrays(low=0.2)
@@ -84,7 +97,7 @@ _einsums = st.sampled_from(
      ("ij,jk,kl->il", (2, 3), (3, 2), (2, 2)), ("jii,i->j", (2, 1, 1), (3,)),
      ("ii,i->i", (1, 1), (3,))]
 ).flatmap(lambda row: st.tuples(st.just(row[0]), *map(arrays, row[1:])))  # fmt: skip
-_images = arrays((3, 1, 2, 3), low=0, high=1)
+_levels, _pixels = arrays((2, 1, 2, 2), 0, 256, dtype=np.uint8), arrays((2, 1, 1, 3), low=0.1, high=0.9)
 
 
 def _same_shape(n: int, **options: Any) -> Strategy:
@@ -99,6 +112,23 @@ def _orders(ndim: int) -> Strategy:
 def _first_two(parts: list[Tensor]) -> Tensor:
     """One tensor in which both parts of a split have a say."""
     return parts[0].sum() * 2.0 + parts[1].sum() * 3.0
+
+
+def _quantised(z: Any, codebook: Any) -> Any:
+    """The terms of the loss of a vector quantiser in evaluation, in which the codebook stands still."""
+    quantizer = VectorQuantizer(3, 1, decay=None)
+    quantizer.codebook = codebook
+    quantizer.eval()
+    return quantizer(z).terms
+
+
+def _codes(dtype: Any) -> Tensor:
+    return Tensor([[-2.0], [0.0], [2.0]], dtype=dtype)
+
+
+def _turned(x: Tensor) -> Tensor:
+    """Turned and stretched: in the plane R is the same everywhere when the angle is."""
+    return ops.rotation_trick(x, x.detach() @ Tensor([[1.5, 0.8], [-0.8, 1.5]], dtype=x.dtype))
 
 
 CASES: dict[str, Case] = {
@@ -168,12 +198,22 @@ CASES: dict[str, Case] = {
     ),
     "flip": _spread(ops.flip, _with_shape(lambda s: st.tuples(arrays(s), axes(len(s))))),
     "repeat": _case(ops.repeat, arrays((2, 3)), st.sampled_from([2, 3]), st.sampled_from([None, 0, -1])),
+    # the value of a quantisation that moves with x: only so is its gradient to x that of finite differences
+    "straight_through": _case(lambda x: ops.straight_through(x, x.detach() + 0.5), _any),
+    "rotation_trick": _case(_turned, arrays((3, 2), low=0.2)),
     "matmul": _spread(ops.matmul, _matrices),
     "linear": _case(
         ops.linear,
         arrays(st.sampled_from([(3,), (2, 3), (2, 2, 3), (0, 3)])), arrays((4, 3)), st.none() | arrays((4,)),
     ),
     "einsum": _spread(ops.einsum, _einsums),
+    "conv2d": _spread(ops.conv2d, arguments(convolutions())),
+    "conv_transpose2d": _spread(ops.conv_transpose2d, arguments(transposed_convolutions())),
+    "max_pool2d": _spread(ops.max_pool2d, arguments(pools(dilated=True), distinct=True)),
+    "avg_pool2d": _spread(ops.avg_pool2d, arguments(pools(dilated=False))),
+    "interpolate": _spread(ops.interpolate, arguments(resamplings())),
+    "pixel_shuffle": _spread(ops.pixel_shuffle, arguments(shuffles(inverse=False))),
+    "pixel_unshuffle": _spread(ops.pixel_unshuffle, arguments(shuffles(inverse=True))),
     "binary_cross_entropy_with_logits": _spread(ops.binary_cross_entropy_with_logits, _same_shape(2)),
     "binary_cross_entropy_with_logits.broadcast": _case(ops.binary_cross_entropy_with_logits, broadcastable()),
     "gaussian_nll": _spread(ops.gaussian_nll, _same_shape(3)),
@@ -190,8 +230,42 @@ CASES: dict[str, Case] = {
     "nn.BatchNorm.eval": _layer(lambda: nn.BatchNorm(3).eval(), arrays((4, 3, 2))),
     "nn.Embedding": _layer(lambda: nn.Embedding(4, 2), st.just(np.array([[1, 3], [1, 0]]))),
     "nn.Dropout": _layer(lambda: nn.Dropout(0.5, rng=np.random.default_rng(0)), arrays((4, 3))),
+    "nn.Conv2d": _layer(lambda: nn.Conv2d(4, 2, 3, stride=2, padding=1, groups=2), arrays((2, 4, 5, 4))),
+    "nn.ConvTranspose2d": _layer(
+        lambda: nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1, output_padding=1), arrays((2, 2, 2, 3))
+    ),
+    "nn.GroupNorm": _layer(lambda: nn.GroupNorm(2, 4), arrays((2, 4, 2, 3), distinct=True)),
+    "nn.ResidualBlock": _layer(
+        lambda: nn.ResidualBlock(2, 1, rng=np.random.default_rng(0)), arrays((1, 2, 3, 2), away_from=[0])
+    ),
+    "nn.MaxPool2d": _layer(lambda: nn.MaxPool2d(3, 2, 1), arrays((2, 2, 5, 4), distinct=True)),
+    "nn.AvgPool2d": _layer(lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), arrays((2, 2, 5, 4))),
+    "nn.Upsample": _layer(lambda: nn.Upsample((2, 3), "bilinear"), arrays((2, 2, 3, 2))),
+    "nn.PixelShuffle": _layer(lambda: nn.PixelShuffle(2), arrays((2, 4, 1, 3))),
+    "nn.PixelUnshuffle": _layer(lambda: nn.PixelUnshuffle(2), arrays((2, 1, 4, 2))),
     "nn.Sequential": _layer(
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh(), nn.Unflatten((3, 1))), arrays((3, 2, 2))
     ),
-    "models.vae": _layer(lambda: vae((1, 2, 3), hidden=(4,), latent=2), _images, _loss),
+    "models.VectorQuantizer.codebook": _case(
+        lambda e: _quantised(Tensor([[-2.4], [0.4], [1.9], [-1.6]], dtype=e.dtype), e + _codes(e.dtype))["codebook"],
+        arrays((3, 1), low=-0.2, high=0.2),
+    ),
+    "models.VectorQuantizer.commitment": _case(
+        lambda z: _quantised(z, _codes(z.dtype))["commitment"], arrays((2, 1, 3), away_from=[-1, 1])
+    ),
+    "models.FSQ.bound": _case(lambda z: FSQ((5, 4, 2)).bound(z), arrays((4, 3))),
+    "models.Bernoulli": _nll(likelihood("bernoulli")),
+    "models.Gaussian": _nll(likelihood("gaussian", 0.3)),
+    "models.Gaussian.pixel": _nll(likelihood("gaussian", "pixel")),
+    "models.DiscretizedLogistic": _nll(likelihood("logistic"), axis=()),
+    "models.SquaredError": _nll(likelihood("squared-error")),
+    "models.Multinomial": _case(likelihood("multinomial").nll, arrays((2, 3, 4)), arrays((3, 4), low=0.2)),
+    "models.vae": _model(vae),
+    "models.vae.monte-carlo": _model(vae, kl="monte-carlo", samples=2, likelihood="gaussian", variance="pixel"),
+    "models.vae.free_bits": _model(vae, free_bits=0.05, samples=2),
+    "models.vae.capacity": _model(vae, capacity=1.0, beta=3.0, likelihood="gaussian"),
+    "models.vae.k": _model(vae, k=3, samples=2),
+    "models.vae.conv": _model(vae, arch="conv", channels=(1,), likelihood="logistic"),
+    "models.autoencoder": _model(autoencoder, arch="conv", channels=(1,)),
+    "models.autoencoder.block": _model(autoencoder, corruption="block", likelihood="bernoulli"),
 }  # fmt: skip

@@ -17,7 +17,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minivae import Tensor, ops
+from minivae import Tensor, geometries, ops
 
 Call = tuple[tuple[np.ndarray, ...], dict[str, Any]]  # the operands, the options
 
@@ -255,6 +255,19 @@ def contractions(draw: Any) -> Call:
 
 
 @st.composite
+def planar(draw: Any) -> Call:
+    """Vectors of the plane."""
+    return tuple(numbers(draw(seeds), (*draw(shapes()), 2))), {}
+
+
+@st.composite
+def placed(draw: Any, geometry: Any, biased: bool = False) -> Call:
+    """Images (and weights, and perhaps a bias), and the options of a geometry."""
+    drawn, options = draw(geometry)
+    return tuple(numbers(draw(seeds), *drawn[: len(drawn) - (biased and draw(st.booleans()))])), options
+
+
+@st.composite
 def classified(draw: Any) -> Call:
     """Logits (..., classes) and a label for each."""
     (logits,) = numbers(draw(seeds), (*draw(shapes()), draw(st.integers(1, 4))))
@@ -342,6 +355,27 @@ def torch_pad(t: Any, a: Any, pad_width: Any, constant_values: float) -> Any:
     return t.nn.functional.pad(a, widths, value=constant_values) if widths else a * 1
 
 
+def turn(x: Any) -> np.ndarray:
+    """A rotation of the plane that stretches: in the plane the trick's R is the same everywhere."""
+    return np.array([[1.5, 0.8], [-0.8, 1.5]], x.dtype)
+
+
+def torch_rotation_trick(t: Any, x: Any) -> Any:
+    """The matrix s R is written out for each row, and held."""
+    q = x.detach() @ t.as_tensor(turn(x.detach().numpy()))
+    u, v = (t.nn.functional.normalize(a.detach(), dim=-1) for a in (x, q))
+    r = t.nn.functional.normalize(u + v, dim=-1)
+    outer = lambda a, b: a[..., :, None] * b[..., None, :]  # noqa: E731
+    rotation = t.eye(2, dtype=x.dtype) - 2 * outer(r, r) + 2 * outer(v, u)
+    scale = q.norm(dim=-1, keepdim=True) / x.detach().norm(dim=-1, keepdim=True)
+    return (rotation @ x[..., None])[..., 0] * scale
+
+
+def torch_interpolate(t: Any, x: Any, scale_factor: Any, mode: str, align_corners: bool) -> Any:
+    corners = align_corners if mode == "bilinear" else None  # PyTorch refuses it otherwise
+    return t.nn.functional.interpolate(x, scale_factor=scale_factor, mode=mode, align_corners=corners)
+
+
 # ---- the table ----
 
 
@@ -417,6 +451,15 @@ TABLE = [
         "standardize", ops.standardize, reduced(keepdims=False, eps=st.sampled_from([1e-2, 1e-1])),
         torch_standardize,
     ),
+    # quantize: the value moves with x, so that finite differences see the gradient
+    Row(
+        "straight_through", lambda x: ops.straight_through(x, x.detach() + 0.5), elementwise(real),
+        lambda t, x: x + ((x + 0.5) - x).detach(), integers,
+    ),
+    Row(
+        "rotation_trick", lambda x: ops.rotation_trick(x, x.detach() @ Tensor(turn(x))), planar(),
+        torch_rotation_trick,
+    ),
     # matmul
     Row("matmul", ops.matmul, matrices(), same("matmul")),
     Row("linear", ops.linear, affine(), same("linear")),
@@ -424,6 +467,17 @@ TABLE = [
         "einsum", lambda *operands, subscripts: ops.einsum(subscripts, *operands), contractions(),
         lambda t, *operands, subscripts: t.einsum(subscripts, *operands),
     ),
+    # images
+    Row("conv2d", ops.conv2d, placed(geometries.convolutions(), biased=True), same("conv2d")),
+    Row(
+        "conv_transpose2d", ops.conv_transpose2d, placed(geometries.transposed_convolutions(), biased=True),
+        same("conv_transpose2d"),
+    ),
+    Row("max_pool2d", ops.max_pool2d, placed(geometries.pools(dilated=True)), same("max_pool2d"), integers),
+    Row("avg_pool2d", ops.avg_pool2d, placed(geometries.pools(dilated=False)), same("avg_pool2d")),
+    Row("interpolate", ops.interpolate, placed(geometries.resamplings()), torch_interpolate),
+    Row("pixel_shuffle", ops.pixel_shuffle, placed(geometries.shuffles(inverse=False)), same("pixel_shuffle")),
+    Row("pixel_unshuffle", ops.pixel_unshuffle, placed(geometries.shuffles(inverse=True)), same("pixel_unshuffle")),
     # loss
     Row(
         "binary_cross_entropy_with_logits", ops.binary_cross_entropy_with_logits,

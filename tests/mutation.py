@@ -86,6 +86,11 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
         "reduction._share | operand wrong | count = xp.sum(attains, axis=axis, keepdims=True).astype(g.dtype)",
         "reduction._share | operand wrong | count = xp.sum(attains, axis=axis, keepdims=True).astype(y.dtype)",
     ],
+    "Images, weights and cotangent have one dtype: others are refused.": [
+        "conv._scatter | operand wrong | x = xp.zeros((len(y), *size, groups * c), dtype=weight.dtype)",
+        "conv._correlate | operand wrong | y = xp.empty((len(x), *count, len(weight)), dtype=weight.dtype)",
+        "conv._outer | operand wrong | total = xp.zeros((groups, kh * kw * c, o // groups), dtype=y.dtype)",
+    ],
     "What backward() does not know to own it copies, or adds up in a fresh array: slower, and the same.": [
         "graph.backward | step dropped | without owned.add(parent)",  # of both kinds
     ],
@@ -517,7 +522,9 @@ def _tests(mutant: Mutant) -> str:
 
     set_hypothesis_home_dir(tempfile.mkdtemp())  # what fails here is no example to keep
     general = ["tests/test_ops_gradients.py", "tests/oracle/test_ops_torch.py", "-k", " or ".join(mutant.cases[:3])]
-    for chosen in (["tests/test_tensor.py", "tests/test_ops_values.py"], general):
+    own = f"tests/test_{mutant.path.stem}.py"
+    values = ["tests/test_tensor.py", "tests/test_ops_values.py", *([own] if (ROOT / own).exists() else [])]
+    for chosen in (values, general):
         status = pytest.main(
             ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--rootdir", str(ROOT)]
             + [str(ROOT / c) if c.startswith("tests/") else c for c in chosen]

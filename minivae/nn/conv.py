@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any
 
 from minivae import backend, ops
@@ -19,7 +20,11 @@ class _Convolution(Module):
 
     def __init__(self, ends: tuple[int, int], outputs: int, windows: Geometry, groups: int, bias: bool, rng: Any):
         name = type(self).__name__
-        if not all(isinstance(v, int) and v >= 1 for v in (*ends, groups)) or ends[0] % groups or ends[1] % groups:
+        if (
+            not all(isinstance(v, Integral) and int(v) >= 1 for v in (*ends, groups))
+            or ends[0] % groups
+            or ends[1] % groups
+        ):
             raise ValueError(
                 f"{name}: {ends[0]} and {ends[1]} channels and groups {groups} must be whole numbers of at least 1, "
                 "and groups must divide both channels."
@@ -92,8 +97,7 @@ class GroupNorm(Module):
         groups = x.reshape((len(x), self.num_groups, x.shape[1] // self.num_groups, *x.shape[2:]))
         y = ops.standardize(groups, tuple(range(2, groups.ndim)), self.eps).reshape(x.shape)
         shape = (1, -1) + (1,) * (x.ndim - 2)
-        scaled: Tensor = y * self.weight.reshape(shape) + self.bias.reshape(shape)
-        return scaled
+        return y * self.weight.reshape(shape) + self.bias.reshape(shape)
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.weight.shape[0]}, eps={self.eps}"
@@ -111,7 +115,8 @@ class ResidualBlock(Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.residual(x)
+        y: Tensor = x + self.residual(x)
+        return y
 
 
 def _describe(inputs: int, outputs: int, layer: _Convolution) -> str:

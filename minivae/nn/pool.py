@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minivae import ops
 from minivae.nn.module import Module
 from minivae.ops.pool import pool_geometry, resample_factors, shuffle_factor
@@ -19,7 +21,7 @@ class MaxPool2d(Module):
         return ops.max_pool2d(x, *self.geometry)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.geometry._asdict().items())
+        return _describe(self.geometry)
 
 
 class AvgPool2d(Module):
@@ -35,15 +37,14 @@ class AvgPool2d(Module):
         return ops.avg_pool2d(x, *self.geometry[:3], count_include_pad=self.count_include_pad)
 
     def extra_repr(self) -> str:
-        kernel, stride, padding, _ = self.geometry
-        return f"kernel={kernel}, stride={stride}, padding={padding}, count_include_pad={self.count_include_pad}"
+        return f"{_describe(self.geometry[:3])}, count_include_pad={self.count_include_pad}"
 
 
 class Upsample(Module):
     """Images larger by whole factors. (N, C, H, W) -> (N, C, scale H, scale W). See ops.interpolate."""
 
     def __init__(self, scale_factor: Pair, mode: str = "nearest", align_corners: bool = False):
-        self.scale_factor = resample_factors(scale_factor, mode)
+        self.scale_factor = resample_factors("Upsample", scale_factor, mode)
         self.mode = mode
         self.align_corners = align_corners
 
@@ -78,3 +79,8 @@ class PixelUnshuffle(Module):
 
     def extra_repr(self) -> str:
         return str(self.downscale_factor)
+
+
+def _describe(geometry: tuple[Any, ...]) -> str:
+    names = ("kernel_size", "stride", "padding", "dilation")
+    return ", ".join(f"{name}={value}" for name, value in zip(names, geometry, strict=False))

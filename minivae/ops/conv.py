@@ -94,14 +94,15 @@ def _outer(xp: Any, x: Array, y: Array, shape: tuple[int, ...], windows: Geometr
     total = xp.zeros((groups, kh * kw * c, o // groups), dtype=x.dtype)
     for part, i, columns in _gathered(xp, x, windows, groups, y.shape[1:3]):
         total[i] += columns.T @ _grouped(y[part], groups)[i]
-    return xp.ascontiguousarray(total.reshape(groups, kh, kw, c, -1).transpose(0, 4, 3, 1, 2)).reshape(shape)
+    return total.reshape(groups, kh, kw, c, o // groups).transpose(0, 4, 3, 1, 2).reshape(shape)
 
 
 def _scatter(xp: Any, y: Array, weight: Array, windows: Geometry, groups: int, size: tuple[int, ...]) -> Array:
     """y (N, h, w, O) and weight (O, C / groups, kh, kw) -> (N, *size, C).
 
     To a pixel this, too, is a correlation: of the values y of the windows that it lies in, with the taps in reverse.
-    Pixels a stride apart lie under the same taps. So each such phase of the image is correlated by itself.
+    Pixels a stride apart lie under the same taps. So each such phase of the image is correlated by itself, and
+    nothing is added to memory, in which many windows would meet.
     """
     o, c, kh, kw = weight.shape
     weight = weight.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2).reshape(groups * c, o // groups, kh, kw)
@@ -110,7 +111,10 @@ def _scatter(xp: Any, y: Array, weight: Array, windows: Geometry, groups: int, s
         for b in windows.phases(1, size[1]):
             kernels = weight[:, :, a.taps, b.taps][:, :, ::-1, ::-1]
             over = Geometry((a.kernel, b.kernel), (1, 1), (a.padding, b.padding), (a.dilation, b.dilation))
-            x[:, a.pixels, b.pixels] = _correlate(xp, y, kernels, over, groups, (a.length, b.length))
+            phase = _correlate(xp, y, kernels, over, groups, (a.length, b.length))
+            if windows.stride == (1, 1):  # it is the whole image: no need to copy it
+                return phase
+            x[:, a.pixels, b.pixels] = phase
     return x
 
 
@@ -135,7 +139,7 @@ def _gathered(
     frame = xp.zeros((step, *windows.frame(count), c), dtype=x.dtype)
     inside, seen = windows.overlap((h, w), count)
     view = windows.view(xp, frame)
-    c //= groups
+    c = c // groups
     columns = xp.empty((step, *count, *windows.kernel, c), dtype=x.dtype)
     for start in range(0, n, step):
         part = slice(start, start + step)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 from minivae.backend import Array
 from minivae.ops.windows import Geometry, Pair, check_images, first, geometry, last, pair
@@ -17,13 +16,18 @@ from minivae.tensor import op
 def max_pool2d(
     xp: Any, x: Array, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1
 ) -> Any:
-    """The largest pixel of every window; the stride is the window's size by default.
+    """The largest pixel of every window: (N, C, H, W) -> (N, C, H', W'), sizes as of conv2d.
 
-    The border counts as -inf. Of equal pixels the first gets the gradient.
+    The stride is the window's size by default. The border counts as -inf. Of equal pixels the first gets the gradient.
     """
     windows = pool_geometry("max_pool2d", kernel_size, stride, padding, dilation)
     check_images("max_pool2d", x)
     count = windows.positions("max_pool2d", x.shape[2:])
+    if windows.misses(x.shape[2:], count):
+        raise ValueError(
+            f"max_pool2d: taps {windows.dilation} apart miss an image of {x.shape[2]}x{x.shape[3]} in a window of the "
+            f"border, {windows.padding} wide: use less dilation or padding."
+        )
     frame = _framed(xp, last(x), windows, count, -math.inf)
     taps = windows.taps(count)
     y = frame[taps[0]].copy()
@@ -44,9 +48,9 @@ def max_pool2d(
 def avg_pool2d(
     xp: Any, x: Array, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
 ) -> Any:
-    """The mean of every window; the stride is the window's size by default.
+    """The mean of every window: (N, C, H, W) -> (N, C, H', W'), sizes as of conv2d.
 
-    The border counts as zeros, or, with count_include_pad=False, not at all.
+    The stride is the window's size by default. The border counts as zeros; with count_include_pad=False not at all.
     """
     windows = pool_geometry("avg_pool2d", kernel_size, stride, padding, 1)
     check_images("avg_pool2d", x)
@@ -100,12 +104,16 @@ def interpolate(xp: Any, x: Array, scale_factor: Pair, mode: str = "nearest", al
     mode: "nearest" repeats every pixel; "bilinear" takes the weighted mean of the four pixels around. Pixels are
     squares, and the corners of the images meet; with align_corners the centres of the corner pixels do.
 
-    Either is linear and treats rows and columns alike but apart: a matrix for each.
+    Bilinear is linear and treats rows and columns alike but apart: a matrix for each.
     """
-    scale = resample_factors(scale_factor, mode)
+    scale = resample_factors("interpolate", scale_factor, mode)
     check_images("interpolate", x)
-    weights = _repeated if mode == "nearest" else _between
-    rows, cols = (xp.asarray(weights(x.shape[2 + i], scale[i], align_corners), dtype=x.dtype) for i in (0, 1))
+    n, c, h, w = x.shape
+    if mode == "nearest":
+        blocks = (n, h, scale[0], w, scale[1], c)
+        y = xp.broadcast_to(last(x)[:, :, None, :, None], blocks).reshape(n, h * scale[0], w * scale[1], c)
+        return first(y), (lambda g: first(xp.sum(last(g).reshape(blocks), axis=(2, 4))),)
+    rows, cols = (_between(xp, x.shape[2 + i], scale[i], align_corners).astype(x.dtype) for i in (0, 1))
     return first(_apply(xp, rows, cols, last(x))), (lambda g: first(_apply(xp, rows.T, cols.T, last(g))),)
 
 
@@ -116,19 +124,14 @@ def _apply(xp: Any, rows: Array, cols: Array, x: Array) -> Array:
     return xp.matmul(cols, y).reshape(n, len(rows), len(cols), c)
 
 
-def _repeated(n: int, scale: int, align_corners: bool) -> Any:
-    """The matrix (scale n, n) that repeats each entry."""
-    return np.repeat(np.eye(n), scale, axis=0)
-
-
-def _between(n: int, scale: int, align_corners: bool) -> Any:
+def _between(xp: Any, n: int, scale: int, align_corners: bool) -> Array:
     """The matrix (scale n, n) that takes the weighted mean of two neighbours."""
-    places = np.arange(scale * n)
+    places = xp.arange(scale * n)
     if align_corners:
         where = places * ((n - 1) / max(scale * n - 1, 1))
     else:
-        where = np.clip((places + 0.5) / scale - 0.5, 0, n - 1)
-    return np.maximum(0, 1 - np.abs(where[:, None] - np.arange(n)))
+        where = xp.clip((places + 0.5) / scale - 0.5, 0, n - 1)
+    return xp.maximum(0, 1 - xp.abs(where[:, None] - xp.arange(n)))
 
 
 @op
@@ -136,7 +139,7 @@ def pixel_shuffle(xp: Any, x: Array, upscale_factor: int) -> Any:
     """(N, C r r, H, W) -> (N, C, r H, r W): r r channels become the pixels of a square. [Shi et al. 2016]"""
     r = shuffle_factor("pixel_shuffle", upscale_factor)
     if x.ndim != 4 or x.shape[1] % (r * r):
-        raise ValueError(f"pixel_shuffle: x of shape {x.shape} must be (N, C, H, W) with C a multiple of {r}x{r}.")
+        raise ValueError(f"pixel_shuffle: x of shape {x.shape} must be (N, C, H, W) with C a multiple of {r * r}.")
     return _shuffled(x, r), (lambda g: _unshuffled(g, r),)
 
 
@@ -151,12 +154,14 @@ def pixel_unshuffle(xp: Any, x: Array, downscale_factor: int) -> Any:
 
 def _shuffled(x: Array, r: int) -> Array:
     n, c, h, w = x.shape
-    return x.reshape(n, c // (r * r), r, r, h, w).transpose(0, 1, 4, 2, 5, 3).reshape(n, c // (r * r), h * r, w * r)
+    c = c // (r * r)
+    return first(last(x).reshape(n, h, w, c, r, r).transpose(0, 1, 4, 2, 5, 3).reshape(n, h * r, w * r, c))
 
 
 def _unshuffled(x: Array, r: int) -> Array:
     n, c, h, w = x.shape
-    return x.reshape(n, c, h // r, r, w // r, r).transpose(0, 1, 3, 5, 2, 4).reshape(n, c * r * r, h // r, w // r)
+    h, w = h // r, w // r
+    return first(last(x).reshape(n, h, r, w, r, c).transpose(0, 1, 3, 5, 2, 4).reshape(n, h, w, c * r * r))
 
 
 def pool_geometry(name: str, kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair) -> Geometry:
@@ -170,15 +175,15 @@ def pool_geometry(name: str, kernel_size: Pair, stride: Pair | None, padding: Pa
     return windows
 
 
-def resample_factors(scale_factor: Pair, mode: str) -> tuple[int, int]:
+def resample_factors(name: str, scale_factor: Pair, mode: str) -> tuple[int, int]:
     """The factors of interpolate. ValueError where they or the mode are none."""
     if mode not in ("nearest", "bilinear"):
-        raise ValueError(f"interpolate: mode {mode!r} must be 'nearest' or 'bilinear'.")
-    return pair("interpolate", "scale_factor", scale_factor, 1)
+        raise ValueError(f"{name}: mode {mode!r} must be 'nearest' or 'bilinear'.")
+    return pair(name, "scale_factor", scale_factor, 1)
 
 
 def shuffle_factor(name: str, r: int) -> int:
     """The factor of a shuffle. ValueError unless it is a whole number of at least 1."""
-    if not isinstance(r, int) or r < 1:
+    if not isinstance(r, Integral) or int(r) < 1:
         raise ValueError(f"{name}: the factor {r!r} must be a whole number of at least 1.")
-    return r
+    return int(r)

@@ -62,6 +62,14 @@ class Geometry(NamedTuple):
             slice(None), slice(top - ph, bottom - ph), slice(left - pw, right - pw),
         )  # fmt: skip
 
+    def misses(self, size: tuple[int, ...], count: tuple[int, ...]) -> bool:
+        """Whether one of so many windows sees nothing of an image of a size: its taps lie around it."""
+        return self.dilation != (1, 1) and any(
+            not any(0 <= s * at - p + d * t < n for t in range(k))
+            for n, m, k, s, p, d in zip(size, count, *self, strict=True)
+            for at in range(m)
+        )
+
     def taps(self, count: tuple[int, ...]) -> list[Index]:
         """For each tap, the index of the pixels of the frame that it sees, one in each of so many windows."""
         (sh, sw), (dh, dw) = self.stride, self.dilation
