@@ -17,7 +17,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minivae import Tensor, geometries, ops
+from minivae import Tensor, ops
+from minivae.cases import geometries
 
 Call = tuple[tuple[np.ndarray, ...], dict[str, Any]]  # the operands, the options
 

@@ -4,7 +4,7 @@
 
 The changes are made in the syntax tree of the vjps in minivae/ops, of the helpers that they call, and of the engine
 (minivae/graph.py). Each mutant runs in a process of its own, whose import of that one file yields the damaged source:
-first the gradient checks of the op (minivae/cases.py), then, if they pass, its tests. A mutant that nothing notices
+first the gradient checks of the op (minivae/cases), then, if they pass, its tests. A mutant that nothing notices
 must stand in EQUIVALENT with the reason why no test could; else the exit status is 1.
 """
 

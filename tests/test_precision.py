@@ -19,12 +19,13 @@ BITS = {
     "tanh": 8, "sigmoid": 6, "silu": 8, "gelu": 6, "elu": 4, "expm1": 3, "nn.Sequential": 8,
     # terms of both signs, added up by the adjoint of broadcasting or by a sum of products
     "mul": 6, "div": 6, "pow": 5, "matmul": 3, "linear": 3, "einsum": 3, "nn.Linear": 3, "nn.BatchNorm.eval": 4,
+    "conv2d": 2, "conv_transpose2d": 3, "nn.ConvTranspose2d": 2, "nn.ResidualBlock": 6,
     # differences of the operands, and their products
     "gaussian_nll": 6, "gaussian_nll.broadcast": 10, "kl_normal": 5, "kl_normal.broadcast": 8,
     "binary_cross_entropy_with_logits": 8, "binary_cross_entropy_with_logits.broadcast": 7, "cross_entropy": 3,
     "kl_unit_normal.broadcast": 3, "models.vae": 7,
     # gradients that sum to zero over the axis: what is left of a difference of near-equal terms
-    "softmax": 10, "log_softmax": 9, "var": 6, "standardize": 12, "nn.LayerNorm": 7, "nn.BatchNorm": 7,
+    "softmax": 10, "log_softmax": 9, "var": 6, "standardize": 12, "nn.LayerNorm": 7, "nn.BatchNorm": 7, "nn.GroupNorm": 5,
     # a whole loss, through a decoder and an encoder; and its likelihoods
     "models.vae.monte-carlo": 7, "models.vae.free_bits": 6, "models.vae.capacity": 9, "models.vae.k": 7,
     "models.vae.conv": 9, "models.autoencoder": 9, "models.autoencoder.block": 7, "models.Gaussian.pixel": 6,
