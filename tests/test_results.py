@@ -93,19 +93,23 @@ def test_the_table_tells_what_falls_short(results: Any, make: Any, tmp_path: Pat
     table = {
         "good": make("good", []),
         "short": make("short", [], reached=False, ours="7", reason="too | few epochs"),
-        "open": make("open", [], reached=None, ours="not run", reason="no file"),
+        "open": make("open", [], reached=None, ours="not run", note="no file"),
+        "bare": make("bare", [], reached=False, ours="8", reason=""),
     }
     results.main([*QUICK, "--out", str(tmp_path)], table)
     assert (tmp_path / "results.md").read_text().splitlines() == [
+        "A quick look with --train 300 --epochs 1: these are no results.",
+        "",
         "| model | data | setup | our number | published / required |",
         "| --- | --- | --- | --- | --- |",
         "| Model good | glyphs | s | 1 | r |",
-        "| Model short | glyphs | s | 7. **Not reached**: too / few epochs. | r |",
-        "| Model open | glyphs | s | not run. no file. | r |",
+        "| Model short | glyphs | s | 7. **Not reached**: too / few epochs | r |",
+        "| Model open | glyphs | s | not run. no file | r |",
+        "| Model bare | glyphs | s | 8. **Not reached** | r |",
     ]
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["verdict"] for row in rows] == ["reached", "not reached", "nothing to reach"]
+    assert [row["verdict"] for row in rows] == ["reached", "not reached", "nothing to reach", "not reached"]
     assert rows[1]["reason"] == "too | few epochs"
 
 

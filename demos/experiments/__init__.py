@@ -1,0 +1,17 @@
+"""A textbook of experiments: each function trains what it is about, measures it, and returns a Finding.
+
+    lab.py            what an experiment is given and what it returns
+    autoencoders.py   linear, deep, convolutional, denoising, context, stacked; documents
+    bounds.py         the VAE and its estimators, against closed forms and against each other
+    betas.py          beta and its relatives; disentanglement
+    codes.py          VQ-VAE, codebooks that collapse and their remedies
+    uses.py           outliers; what codes are good for
+
+`python demos/results.py` runs them and makes the table.
+"""
+
+# The order of these imports is that of the table's rows
+from experiments import autoencoders, bounds, betas, codes, uses  # noqa: I001
+from experiments.lab import EXPERIMENTS, Experiment, Finding, Lab
+
+__all__ = ["EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "uses"]
