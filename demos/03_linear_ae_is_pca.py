@@ -10,11 +10,12 @@ will do: W R and R^-1 A have the same loss, so the columns of W are not the comp
 The principal angles between the two subspaces say how far training still is.
 """
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.linalg import subspace_angles
 
-from minivae import demo, models, optim
+from minivae import models, optim
 from minivae.data import Batches, Split
 from minivae.plots import COLOURS, grid
 from minivae.train import evaluate

@@ -11,10 +11,11 @@ The noise is drawn anew in each epoch, and the target is always clean, so the no
 much to see around it: there the nearest training image is a strong rival, and with 5,000 of them wins on glyphs.
 """
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
 
-from minivae import backend, demo, models
+from minivae import backend, models
 from minivae.data import Batches
 from minivae.plots import grid
 from minivae.train import Options, Trainer

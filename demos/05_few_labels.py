@@ -12,10 +12,11 @@ Then encoders stay as they are, and only a linear layer, or the nearest neighbou
 import contextlib
 import io
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
 
-from minivae import backend, demo, metrics, models, nn, ops, optim
+from minivae import backend, metrics, models, nn, ops, optim
 from minivae.data import Batches, Dataset, Split
 from minivae.models.corruption import masking
 from minivae.plots import COLOURS

@@ -11,10 +11,11 @@ mu and sigma; the KL is known in closed form, sum (mu^2 + sigma^2 - 1 - log sigm
 The same two networks give a tighter bound by K samples, log (1/K) sum p(x, z_k) / q(z_k | x). [Burda et al. 2016]
 """
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
 
-from minivae import backend, demo, metrics, models, ops
+from minivae import backend, metrics, models, ops
 from minivae.data import Batches
 from minivae.plots import COLOURS, grid
 from minivae.tensor import no_grad

@@ -11,12 +11,12 @@ A point of the latent space is empty if it is farther from every training code t
 
 import itertools
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.spatial import cKDTree
-from scipy.stats import norm
+from scipy import spatial, stats
 
-from minivae import demo, models, plots
+from minivae import models, plots
 from minivae.data import Batches
 from minivae.metrics import nearest_neighbour_accuracy
 from minivae.train import Options, Trainer
@@ -55,7 +55,7 @@ def gaps(name, model, x, test):
         posteriors = (model.posterior(images) for images in (x, test))
         z, z_test = (rng.normal(mu.data, np.exp(logvar.data / 2)) for mu, logvar in posteriors)
         prior = rng.standard_normal((2000, model.latent))
-    halfway, tree = (z_test + np.roll(z_test, 1, axis=0)) / 2, cKDTree(z)
+    halfway, tree = (z_test + np.roll(z_test, 1, axis=0)) / 2, spatial.cKDTree(z)
     far = np.quantile(tree.query(z_test)[0], 0.99)
     return tuple(float(np.mean(tree.query(points)[0] > far)) for points in (prior, halfway))
 
@@ -71,7 +71,7 @@ def scatter(axes, points, labels):
 def draw_plane(fitted, labels, path, side=18):
     figure = Figure((11, 11.5), dpi=150, layout="constrained")
     figure.suptitle("Two numbers for an image: the AE puts codes anywhere, the VAE around 0", fontsize=15)
-    steps = norm.ppf((np.arange(side, dtype=np.float32) + 0.5) / side)  # from -1.9 to 1.9: equal shares of the prior
+    steps = stats.norm.ppf((np.arange(side, dtype=np.float32) + 0.5) / side)  # equal shares of the prior
     for column, (name, (model, z, z_test)) in zip(figure.subplots(2, 2).T, fitted.items(), strict=True):
         a, b = (steps, steps) if name == "vae" else z.mean(0)[:, None] + z.std(0)[:, None] * steps
         scatter(column[0], z_test, labels)

@@ -13,9 +13,10 @@ where H is the entropy of the data. Annealing, free bits and a capacity are othe
 
 import itertools
 
+import demo
 from matplotlib.figure import Figure
 
-from minivae import backend, demo, models
+from minivae import backend, models
 from minivae.data import Batches
 from minivae.metrics import active_units
 from minivae.plots import COLOURS, grid

@@ -10,10 +10,11 @@ The gradient of E_q[f(z)], f(z) = -log p(x | z), with respect to the mean of q =
 Both are right in the mean. The score function sees how good a z is, not which way is better: its variance is larger.
 """
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
 
-from minivae import Tensor, backend, demo, models
+from minivae import Tensor, backend, models
 from minivae.data import Batches
 from minivae.plots import COLOURS
 from minivae.train import Options, Trainer

@@ -13,10 +13,11 @@ encoder's reparameterised samples buy is in 09_reparameterisation.py.
 
 import math
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
 
-from minivae import backend, demo, models, no_grad, ops, optim
+from minivae import backend, models, no_grad, ops, optim
 from minivae.data import Batches
 from minivae.plots import COLOURS, grid
 from minivae.train import Options, Trainer

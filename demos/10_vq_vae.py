@@ -6,15 +6,15 @@
     quantiser           e_k, the nearest of K = 128 codes: k = argmin_j |z - e_j|, for each of the 49
     loss                mean (x^ - x)^2 / var(x) + mean (sg[z] - e_k)^2 + 0.25 mean (z - sg[e_k])^2
 
-sg[.] stops the gradient: argmin has none, so that of e_k is handed to z as it is. [van den Oord et al. 2017]
-Codes that are never the nearest get no gradient and die. Remedies: begin with k-means, restart them, no codebook (FSQ).
+sg[.] stops the gradient: argmin has none, so that of e_k is handed to z as it is. [van den Oord et al. 2017] Codes
+that are never the nearest get no gradient and die. Remedies: begin with k-means, restart them, no codebook (FSQ).
 """
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.lib.stride_tricks import sliding_window_view as windows
 
-from minivae import Tensor, backend, demo, models
+from minivae import Tensor, backend, models
 from minivae.data import Batches
 from minivae.ops.quantize import nearest
 from minivae.plots import COLOURS, grid
@@ -78,7 +78,9 @@ def main(dataset, epochs, path):
 
 def draw(model, x, fits, path):
     maps = model.encode(x)
-    around = windows(np.pad(x[:, 0], ((0, 0), (4, 4), (4, 4))), (12, 12), axis=(1, 2))[:, ::4, ::4]
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(x[:, 0], ((0, 0), (4, 4), (4, 4))), (12, 12), axis=(1, 2))[
+        :, ::4, ::4
+    ]
     used = np.unique(maps)
     words = np.stack([around[maps == k].mean(axis=0) for k in used])  # 12x12 pixels around the cells with that code
     order = words[:, 4:8, 4:8].mean(axis=(1, 2)).argsort()  # dark to bright

@@ -12,14 +12,14 @@ mode of a Gaussian is like no sample of it. [Nalisnick et al. 2019a, "Do deep ge
 don't know?"] Digits cost what their strokes cost; an image without strokes costs less.
 """
 
+import demo
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from minivae import backend, data, demo, models, report
+from minivae import InputError, backend, data, models, report
 from minivae.data import Batches, Split
 from minivae.data.places import own_folder
-from minivae.errors import InputError
 from minivae.metrics import auroc
 from minivae.plots import COLOURS, grid
 from minivae.train import Options, Trainer
