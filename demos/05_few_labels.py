@@ -103,10 +103,8 @@ def draw(scores, sizes, curves, path):
     panels[0].set_xticks([0, 1], [f"{name}\nmean {mean:.1%}" for name, mean in zip(scores, means, strict=True)])
     panels[0].set(title="A network and 100 labels", ylabel="test accuracy", xlim=(-0.4, 1.4))
     for axes, way in zip(panels[1:], ("linear probe", "nearest neighbour"), strict=True):
-        for name, style, colour in zip(
-            ("pixels", "AE codes", "VAE codes"), ("o-", "s--", "^-."), COLOURS, strict=False
-        ):
-            axes.semilogx(sizes, curves[way, name], style, color=colour, label=name)
+        for i, name in enumerate(("pixels", "AE codes", "VAE codes")):
+            axes.semilogx(sizes, curves[way, name], ("o-", "s--", "^-.")[i], color=COLOURS[i], label=name)
         axes.set_xticks(sizes, [str(n) for n in sizes])
         axes.minorticks_off()
         axes.set(title=f"Fixed codes, {way}", xlabel="labels (mean of 3 draws)")

@@ -98,7 +98,7 @@ def draw_projections(codes, labels, path, count=1000):
 
 
 def draw_lines(fitted, path, steps=11, rows=4):
-    figure = Figure((11, 2.6), dpi=150, layout="constrained")
+    figure = Figure((14, 3.4), dpi=150, layout="constrained")
     t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
     for axes, (name, (model, z)) in zip(figure.subplots(1, 2), fitted.items(), strict=True):
         lines = np.concatenate([(1 - t) * z[2 * i] + t * z[2 * i + 1] for i in range(rows)])

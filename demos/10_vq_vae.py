@@ -78,9 +78,8 @@ def main(dataset, epochs, path):
 
 def draw(model, x, fits, path):
     maps = model.encode(x)
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(x[:, 0], ((0, 0), (4, 4), (4, 4))), (12, 12), axis=(1, 2))[
-        :, ::4, ::4
-    ]
+    padded = np.pad(x[:, 0], ((0, 0), (4, 4), (4, 4)))
+    around = np.lib.stride_tricks.sliding_window_view(padded, (12, 12), axis=(1, 2))[:, ::4, ::4]
     used = np.unique(maps)
     words = np.stack([around[maps == k].mean(axis=0) for k in used])  # 12x12 pixels around the cells with that code
     order = words[:, 4:8, 4:8].mean(axis=(1, 2)).argsort()  # dark to bright
