@@ -78,8 +78,8 @@ def main(dataset, epochs, path):
 
 def draw(model, x, fits, path):
     maps = model.encode(x)
-    padded = np.pad(x[:, 0], ((0, 0), (4, 4), (4, 4)))
-    around = np.lib.stride_tricks.sliding_window_view(padded, (12, 12), axis=(1, 2))[:, ::4, ::4]
+    padded, windows = np.pad(x[:, 0], ((0, 0), (4, 4), (4, 4))), np.lib.stride_tricks.sliding_window_view
+    around = windows(padded, (12, 12), axis=(1, 2))[:, ::4, ::4]
     used = np.unique(maps)
     words = np.stack([around[maps == k].mean(axis=0) for k in used])  # 12x12 pixels around the cells with that code
     order = words[:, 4:8, 4:8].mean(axis=(1, 2)).argsort()  # dark to bright
@@ -102,7 +102,6 @@ def draw(model, x, fits, path):
     for name, trainer in fits.items():
         curve.plot(range(1, len(trainer.history) + 1), [row["test_perplexity"] for row in trainer.history], label=name)
     curve.set(title="A plain codebook collapses", xlabel="epoch", ylabel=f"perplexity (at most {K})", ylim=(0, None))
-    curve.set_xticks(range(1, len(trainer.history) + 1))
     right.legend(loc="outside lower center", ncols=2, frameon=False, columnspacing=1, handlelength=1.5)
     panels = {
         f"The {len(used)} codes in use: the mean of images,\n12x12 pixels around them": grid(words[order, None], 12),
