@@ -100,7 +100,7 @@ def map_decoder(dim: int, channels: Sequence[int], shape: Shape, residual_blocks
 
 
 def widths(shape: Shape, smallest: int = 4) -> tuple[int, ...]:
-    """Good channels for images of a shape (C, H, W): 32, then 64, for as long as the sides halve to the smallest."""
+    """Good channels for images of a shape (C, H, W): 16, 32, then 64, for as long as the sides halve to the smallest."""
     _images(shape)
     n = 0
     while all(side % 2 ** (n + 1) == 0 and side >> (n + 1) >= smallest for side in shape[1:]):
@@ -110,7 +110,7 @@ def widths(shape: Shape, smallest: int = 4) -> tuple[int, ...]:
             f"images of {shape[1]}x{shape[2]} cannot be halved for a convolutional network: "
             f"crop or resize them to even sides of at least {2 * smallest}, or use the dense architecture."
         )
-    return (32, *(64,) * (n - 1))
+    return (16, 32, *(64,) * (n - 2))[:n]
 
 
 def halved(shape: Shape, times: int) -> tuple[int, int]:
