@@ -158,7 +158,7 @@ def codes(inputs: Any, maps: Any, outputs: Any, counts: Any, path: Path) -> None
             _show(axes, grid(image[None]))
             axes.set_yticks([])
     for axes, indices in zip(panels[1], maps, strict=True):
-        axes.imshow(indices, cmap="turbo", vmin=0, vmax=len(counts) - 1, interpolation="nearest")
+        axes.imshow(indices, cmap="cividis", vmin=0, vmax=len(counts) - 1, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
     for row, name in enumerate(("input", "codes", "reconstruction")):
