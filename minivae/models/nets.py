@@ -100,7 +100,7 @@ def map_decoder(dim: int, channels: Sequence[int], shape: Shape, residual_blocks
 
 
 def widths(shape: Shape, smallest: int = 4) -> tuple[int, ...]:
-    """Good channels for images of a shape (C, H, W): 16, 32, then 64, for as long as the sides halve to the smallest."""
+    """Good channels for images (C, H, W): 16, 32, then 64, for as long as the sides halve to the smallest."""
     _images(shape)
     n = 0
     while all(side % 2 ** (n + 1) == 0 and side >> (n + 1) >= smallest for side in shape[1:]):
