@@ -133,7 +133,8 @@ class Trainer:
                 f"the loss of every step of epoch {self.epoch} was not finite, so that all were skipped"
             )
         if self.skipped:
-            print(f"epoch {self.epoch}: {self.skipped} steps skipped, whose loss or gradient was not finite")
+            steps = "step" if self.skipped == 1 else "steps"
+            print(f"epoch {self.epoch}: {self.skipped} {steps} skipped, whose loss or gradient was not finite")
         statistics = {f"train_{name}": value for name, value in _statistics(self.model).items()}
         test = evaluate(self.model, self.dataset.test, binarize=self.options.binarize)
         if not math.isfinite(test["loss"]):
