@@ -193,7 +193,7 @@ class Trainer:
             if self.saved is None
             else "the last good checkpoint is {} (step {})".format(*self.saved)
         )
-        return not_finite(what, self.optimizer.lr, self.options.clip, saved)
+        return not_finite(what, self.options, self.optimizer.lr, saved)
 
     def save(self, path: Path, saving: Saving | None = None) -> None:
         """Write the checkpoint, to go on from. Raises NotFinite, and writes nothing, where a number is not."""

@@ -8,6 +8,7 @@ from typing import Any
 from minivae import backend
 from minivae.backend import Array
 from minivae.errors import NotFinite
+from minivae.options import Options
 
 
 class Watch:
@@ -27,12 +28,14 @@ class Watch:
         return 0 if self._first is None else int(self._first)
 
 
-def not_finite(what: str, lr: float, clip: float | None, saved: str) -> NotFinite:
+def not_finite(what: str, options: Options, lr: float, saved: str) -> NotFinite:
     """The error that ends a run: what went wrong and where, the last good checkpoint, and the likely causes."""
-    clipping = "no bound on the gradient (try --clip 1)" if clip is None else f"a bound of {clip:g} that is too loose"
+    clip = options.clip
+    bound = "no bound on the gradient (try --clip 1)" if clip is None else f"a bound of {clip:g} that is too loose"
+    skip = "" if options.on_nan == "skip" else "--on-nan skip leaves such steps out; "
     return NotFinite(
-        f"{what}, with the learning rate {lr:g}; {saved}. Likely causes: a learning rate that is too high (try "
-        f"{lr / 10:.2g}), {clipping}, images or a variance out of range. --on-nan skip leaves such steps out; "
+        f"{what}, with the learning rate {lr:g}; {saved}; likely causes: a learning rate that is too high (try "
+        f"{lr / 10:.2g}), {bound}, images or a variance out of range; {skip}"
         "minivae.detect_anomaly() names the op."
     )
 
