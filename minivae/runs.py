@@ -22,11 +22,13 @@ SAVING = {"save_every": "every", "keep": "keep", "keep_best": "best"}  # options
 def train(args: argparse.Namespace) -> None:
     """Train from the beginning, or with --resume from where a run was stopped."""
     from minivae import report
+    from minivae.progress import write_metrics
 
     trainer, saving, lock = _resumed(args) if args.resume else _begun(args)
     out = lock.path.parent
     try:
         _write_config(out, trainer, saving)
+        write_metrics(out / "metrics.csv", trainer.history)  # without the epochs that are to be done again
         try:
             trainer.run(out, saving)
         except InputError:  # such as more codes than vectors: known when the first batch is encoded
@@ -73,7 +75,6 @@ def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
 def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
     """The trainer of a run that was stopped, as it was at its checkpoint, and its folder, held."""
     from minivae import checkpoint, data, resume
-    from minivae.progress import write_metrics
 
     folder, path = args.resume, args.resume / "model.npz"
     if args.resume.suffix == ".npz":
@@ -95,7 +96,6 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
             resume.restore(trainer, header, arrays, path)
         if trainer.epoch > options.epochs + 1:
             raise InputError(f"{trainer.epoch - 1} epochs of '{folder}' are done, more than --epochs {options.epochs}.")
-        write_metrics(folder / "metrics.csv", trainer.history)  # without the epochs that are to be done again
         _say_where(trainer, header, dataset, folder)
     except BaseException:
         lock.release()
