@@ -9,7 +9,7 @@ from minivae import Tensor, detect_anomaly, models, nn, op, ops
 from minivae.data import Dataset, Split
 from minivae.errors import NotFinite
 from minivae.models import Loss
-from minivae.options import Options
+from minivae.options import Options, Saving
 from minivae.train import Trainer
 
 
@@ -203,6 +203,8 @@ def test_a_device_is_not_waited_for_at_each_step(monkeypatch, tmp_path):
         run(Faulty({5})).run(tmp_path)
     with np.load(tmp_path / "model.npz") as archive:
         assert np.isfinite(archive["model.linear.weight"]).all()
+    with pytest.raises(NotFinite, match="at step 5, epoch 2"):  # when it is to be saved within the epoch, too
+        run(Faulty({5})).run(tmp_path, Saving("0.0000001m"))
 
 
 class Idle(Faulty):

@@ -78,6 +78,8 @@ def test_a_folder_that_is_read_only(closed, tmp_path):
         code, said = worker.run(command, tmp_path / f"log-{name}", user=user)
         assert code == 2 and said.count("\n") == 1, said
         assert "cannot be written (permission denied)" in said and mend in said
-    code, said = worker.run(["evaluate", folder / "stopped", "--samples", 2], tmp_path / "log", user=user)
+    code, said = worker.run(
+        ["evaluate", folder / "stopped", "--data", folder / "data.npy"], tmp_path / "log", user=user
+    )
     assert (code, said) == (0, "")
     assert files(folder / "stopped") == before and sorted(os.listdir(folder)) == ["data.npy", "stopped"]
