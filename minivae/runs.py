@@ -77,7 +77,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
     from minivae import checkpoint, data, resume
 
     folder, path = args.resume, args.resume / "model.npz"
-    if args.resume.suffix == ".npz":
+    if args.resume.suffix == ".npz" and not args.resume.is_dir():
         folder, path = args.resume.parent, args.resume
     if not path.is_file() and not (folder / "config.json").is_file():
         raise InputError(f"there is no run to resume in '{folder}': give the folder that 'minivae train' wrote.")

@@ -1,4 +1,4 @@
-"""The training loop: epochs, evaluation, metrics.csv, checkpoints, and a stop that loses nothing."""
+"""The training loop: epochs, steps, and a stop that loses nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import numpy as np
 
 from minivae import backend, nn, optim, progress, resume
 from minivae.backend import Array
-from minivae.data import Batches, Dataset, Split
+from minivae.data import Batches, Dataset
 from minivae.errors import InputError, NotFinite
+from minivae.evaluation import binarized, evaluate, statistics
 from minivae.models import Loss
 from minivae.options import OPTIMIZERS, Options, Saving
 from minivae.progress import Means, elbo, write_metrics
 from minivae.saving import Saver
-from minivae.tensor import no_grad
 from minivae.watch import Watch, check_gradients, not_finite
 
 __all__ = ["Options", "Saving", "Trainer", "binarized", "elbo", "evaluate", "write_metrics"]
@@ -107,7 +107,7 @@ class Trainer:
         """Train on what is left of the epoch in hand."""
         self.model.train()
         if not self.batch:
-            _statistics(self.model)  # begins to count
+            statistics(self.model)  # begins to count
         started = time.perf_counter() - self.seconds
         batches = self.batches.epoch(self.epoch, self.batch)
         title = f"epoch {self.epoch}/{self.options.epochs}"
@@ -135,13 +135,13 @@ class Trainer:
         if self.skipped:
             steps = "step" if self.skipped == 1 else "steps"
             print(f"epoch {self.epoch}: {self.skipped} {steps} skipped, whose loss or gradient was not finite")
-        statistics = {f"train_{name}": value for name, value in _statistics(self.model).items()}
+        counted = {f"train_{name}": value for name, value in statistics(self.model).items()}
         test = evaluate(self.model, self.dataset.test, binarize=self.options.binarize)
         if not math.isfinite(test["loss"]):
             raise self._not_finite(
                 f"the test loss is {test['loss']} after step {self.optimizer.steps}, epoch {self.epoch}"
             )
-        row = {"epoch": self.epoch, "step": self.optimizer.steps, **self.means.read(), **statistics}
+        row = {"epoch": self.epoch, "step": self.optimizer.steps, **self.means.read(), **counted}
         row |= {f"test_{name}": value for name, value in test.items()}
         row["seconds"] = self.seconds + time.perf_counter() - started
         self.history.append(row)
@@ -203,45 +203,6 @@ class Trainer:
         except NotFinite as error:
             raise self._not_finite(str(error)) from None
         self.saved = (path, self.optimizer.steps)
-
-
-def binarized(x: Array, rng: Any) -> Array:
-    """Each pixel 1 with its value as the probability, else 0. [Salakhutdinov & Murray 2008]"""
-    return (rng.random(x.shape, dtype=x.dtype) < x).astype(x.dtype)
-
-
-@no_grad()
-def evaluate(
-    model: Any, split: Split, *, binarize: bool = False, samples: int = 0, batch_size: int = 500, seed: int = 0
-) -> dict[str, float]:
-    """The mean loss and terms over a split, with the model's statistics, in its evaluation mode.
-
-    samples: with K > 0 also "nll", the importance-weighted bound of -log p(x) with K samples. The noise
-    is drawn from its own generator, so that evaluation neither depends on training nor disturbs it.
-    """
-    xp = backend.current()
-    rng = xp.generator(seed)
-    mode = model.training
-    model.eval()
-    _statistics(model)  # begins to count
-    means = Means()
-    batches = Batches(split, batch_size, shuffle=False)
-    for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
-        x = xp.asarray(x)
-        if binarize:
-            x = binarized(x, rng)
-        loss = model.loss(x, rng)
-        means.add(len(x), loss=loss.total.data, **{name: term.data for name, term in loss.terms.items()})
-        if samples:
-            means.add(len(x), nll=model.nll_bound(x, samples, rng).mean())
-    statistics = _statistics(model)
-    model.train(mode)
-    return means.read() | statistics
-
-
-def _statistics(model: Any) -> dict[str, float]:
-    """What a model has counted since the last call in its mode, such as the use of its codes."""
-    return model.statistics() if hasattr(model, "statistics") else {}
 
 
 def _undo(model: Any) -> Callable[[], None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minivae import InputError, checkpoint, manual_seed, models, nn, ops, resume
+from minivae import InputError, backend, checkpoint, manual_seed, models, nn, ops, resume
 from minivae.data import Dataset, Split
 from minivae.models import Loss
 from minivae.options import Options, Saving
@@ -195,6 +195,18 @@ def test_a_fingerprint_tells_data_apart():
     assert len(set(prints)) == len(kinds)
     assert changed(np.asfortranarray(images)) == prints[0]  # the layout is no part of the data
     assert resume.fingerprint(Dataset("blocks", DATA.train, Split(one[:12]))) != prints[0]
+
+
+def test_every_model_has_a_case():
+    assert {name for name, *_ in CASES.values()} == set(models.MODELS)
+
+
+def test_a_generator_whose_state_is_not_told_begins_anew():
+    """As CuPy's: from the seed and the step, so that the noise of what is done is not drawn again."""
+    cupy = object.__new__(backend.CuPy)
+    cupy.module = np
+    assert cupy.generator_state(np.random.default_rng(0)) is None
+    assert cupy.restored_generator(None, None, 7).random() == np.random.default_rng(7).random()
 
 
 # what is refused

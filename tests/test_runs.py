@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minivae import InputError, checkpoint
+from minivae import InputError, backend, checkpoint
 from minivae.cli import main
 from minivae.lock import Lock
 from minivae.options import Options, Saving
@@ -168,6 +168,19 @@ def test_another_version_is_told(folder, monkeypatch, capsys):
     monkeypatch.setattr("minivae.resume.versions", lambda: {"numpy": "9.9.9"})
     assert train("--resume", "run") == 0
     says(capsys, f"begun with numpy {np.__version__}, now 9.9.9")
+
+
+def test_noise_that_cannot_go_on_is_told(folder, monkeypatch, capsys):
+    assert begin("run", stop=5, monkeypatch=monkeypatch) == 130
+    capsys.readouterr()
+    monkeypatch.setattr(backend.current(), "eager", False, raising=False)  # as CuPy is
+    assert train("--resume", "run") == 0
+    says(capsys, "from a new seed")
+
+
+def test_a_folder_may_be_called_npz(folder, monkeypatch):
+    assert begin("odd.npz", stop=5, monkeypatch=monkeypatch) == 130
+    assert train("--resume", "odd.npz") == 0
 
 
 @pytest.mark.parametrize(
@@ -343,6 +356,20 @@ def test_the_second_run_is_refused(folder, capsys):
     assert begin() == 0
     assert sorted(os.listdir()) == ["data.npy", "run", "run.1"]
     assert os.listdir("run.1") == ["config.json"] and ".lock" not in os.listdir("run")
+
+
+def test_an_earlier_run_that_cannot_be_moved(folder, monkeypatch, capsys):
+    assert begin() == 0
+    before = sorted(os.listdir("run"))
+
+    def rename(self, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", rename)
+    capsys.readouterr()
+    assert begin() == 2
+    says(capsys, "earlier run 'run' cannot be moved", "permission denied", "--out")
+    assert sorted(os.listdir("run")) == before
 
 
 def test_a_lock_ends_with_its_process(folder):
