@@ -41,9 +41,11 @@ def train(args: argparse.Namespace) -> None:
             raise KeyboardInterrupt
         report.figures(trainer.model, trainer.dataset, trainer.history, out)
     except OSError as error:
+        if error.filename is None:  # no file of the run: a pipe that was closed
+            raise
         reason = (error.strerror or str(error)).lower()
         raise OSError(
-            f"'{error.filename or out}' could not be written ({reason}), what was there before is whole: make room or "
+            f"'{error.filename}' could not be written ({reason}), what was there before is whole: make room or "
             f"give permission, then go on with: minivae train --resume {out}"
         ) from None
     finally:
