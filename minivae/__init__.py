@@ -1,14 +1,15 @@
 """minivae: autodiff, layers and variational autoencoders from scratch, on NumPy or CuPy."""
 
 from minivae import backend, models, nn, ops, optim
+from minivae.anomaly import detect_anomaly
 from minivae.backend import manual_seed, use
-from minivae.errors import InputError
+from minivae.errors import InputError, NotFinite
 from minivae.gradcheck import gradcheck
 from minivae.pairs import from_vjp
 from minivae.tensor import Tensor, no_grad, op
 
 __version__ = "0.1.0"
 __all__ = [
-    "InputError", "Tensor", "backend", "from_vjp", "gradcheck", "manual_seed", "models", "nn", "no_grad", "op", "ops",
-    "optim", "use",
+    "InputError", "NotFinite", "Tensor", "backend", "detect_anomaly", "from_vjp", "gradcheck", "manual_seed", "models",
+    "nn", "no_grad", "op", "ops", "optim", "use",
 ]  # fmt: skip

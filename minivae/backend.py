@@ -25,6 +25,7 @@ class Backend:
     name = "numpy"
     library = "numpy"
     special_functions = "scipy.special"
+    eager = True  # an array that a function returned is there: to read a number of it is not to wait for a device
 
     def __init__(self) -> None:
         self.module = import_module(self.library)
@@ -40,6 +41,15 @@ class Backend:
     def generator(self, seed: int) -> Any:
         """A random generator of this library, with `standard_normal`, `random`, `integers`."""
         return self.module.random.default_rng(seed)
+
+    def generator_state(self, rng: Any) -> Any:
+        """The state of a generator, as JSON can hold it; None where the library does not tell it."""
+        return rng.bit_generator.state
+
+    def restored_generator(self, rng: Any, state: Any, seed: int) -> Any:
+        """The generator set to a state; where the library cannot, a new one with that seed."""
+        rng.bit_generator.state = state
+        return rng
 
     def to_numpy(self, array: Array) -> Any:
         """The array on the host (the array itself on NumPy)."""
@@ -87,6 +97,7 @@ class CuPy(Backend):
     name = "cupy"
     library = "cupy"
     special_functions = "cupyx.scipy.special"
+    eager = False
 
     def __init__(self) -> None:
         mend = "install minivae[cuda12] or minivae[cuda13] on a machine with an NVIDIA GPU, or use --backend numpy"
@@ -99,6 +110,12 @@ class CuPy(Backend):
         except Exception as error:  # CuPy raises its own CUDARuntimeError, or ImportError for a library
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"backend 'cupy' found no usable CUDA device ({reason}): {mend}.") from None
+
+    def generator_state(self, rng: Any) -> Any:
+        return None
+
+    def restored_generator(self, rng: Any, state: Any, seed: int) -> Any:
+        return self.generator(seed)
 
     def to_numpy(self, array: Array) -> Any:
         return self.module.asnumpy(array)

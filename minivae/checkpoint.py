@@ -33,9 +33,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy"): _read(archive, name) for name in archive.namelist()}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files
-        raise InputError(
-            f"'{path}' is not a readable checkpoint ({error}): it is damaged or not of minivae; train again."
-        ) from None
+        raise InputError(_unreadable(path, error)) from None
     if "header" not in members or "digest" not in members:
         raise InputError(f"'{path}' is no checkpoint of minivae: it has no header; give the model.npz of a run.")
     if not np.array_equal(members.pop("digest"), _digest(members)):
@@ -48,6 +46,21 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if version != FORMAT:
         raise InputError(f"'{path}' has format {version}, but this minivae reads format {FORMAT}: update minivae.")
     return header, members
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why a file cannot be read: no checkpoint at all, a part of one, or one that is damaged."""
+    start, end = b"PK\x03\x04", b"PK\x05\x06"  # of a zip; the end lies in the last 22 bytes and a comment
+    with open(path, "rb") as file:
+        head = file.read(len(start))
+        file.seek(max(0, path.stat().st_size - 22))
+        tail = file.read()
+    mend = "take another that --keep has left, or train again"
+    if head != start:
+        return f"'{path}' is not a readable checkpoint, as it is no .npz file: give the model.npz of a run."
+    if end not in tail:
+        return f"'{path}' is not a readable checkpoint: it is truncated, its end is missing; {mend}."
+    return f"'{path}' is not a readable checkpoint: it is damaged ({error}); {mend}."
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> Any:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minivae import backend, commands, data, models
-from minivae.errors import InputError
+from minivae import backend, commands, data, models, runs
+from minivae.errors import InputError, NotFinite
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,23 +82,16 @@ def parser() -> Parser:
         command.set_defaults(function=function)
         return command
 
-    p = add("train", commands.train, common, "train a model; leave weights, metrics and figures in a folder")
-    p.add_argument("model", help=f"what to train: {', '.join(models.MODELS)}")
-    p.add_argument("--data", default="glyphs", help=f"{data_help} (default glyphs, which needs no download)")
+    p = add("train", runs.train, common, "train a model; leave weights, metrics and figures in a folder")
+    p.add_argument("model", nargs="?", help=f"what to train: {', '.join(models.MODELS)}")
+    p.add_argument("--data", help=f"{data_help} (default glyphs, which needs no download)")
     p.add_argument(
         "--out", type=Path, help="the folder to write (default runs/MODEL-DATA); an earlier run is moved aside"
     )
-    p.add_argument("--epochs", type=at_least(1), default=10, help="passes over the training images (default 10)")
-    p.add_argument("--batch-size", type=at_least(1), default=128, help="images a step (default 128)")
-    p.add_argument("--lr", type=positive, default=1e-3, help="the learning rate (default 0.001)")
-    p.add_argument("--lr-schedule", default="constant", help="constant (default), or cosine for a fall to 0")
-    p.add_argument("--optimizer", default="adam", help="adam (default), adamw, adamax, adagrad or sgd")
-    p.add_argument("--clip", type=positive, metavar="NORM", help="the largest norm of the gradient (default: any)")
-    p.add_argument("--binarize", action="store_true", help="draw pixels anew as 0 or 1 at every step")
     p.add_argument(
-        "--anneal", type=at_least(0), default=0, metavar="EPOCHS", help="beta, or the capacity, rises from 0 in these"
+        "--resume", type=Path, metavar="RUN", help="go on with a run that was stopped, to the bits of one that was not"
     )
-    p.add_argument("--seed", type=at_least(0), default=0, help="of weights, order and noise (default 0)")
+    _add_training_options(p)
     _add_model_arguments(p)
 
     p = add("evaluate", commands.evaluate, on_data, "print a trained model's loss; of a VAE a tighter bound too")
@@ -131,6 +124,23 @@ def parser() -> Parser:
 
     add("info", commands.info, common, "show versions, backend, BLAS and its kernel, threads and GPU")
     return top
+
+
+def _add_training_options(p: argparse.ArgumentParser) -> None:
+    """The fields of Options and Saving, by the same names. What is not given is left to them."""
+    p.add_argument("--epochs", type=at_least(1), help="passes over the training images (default 10)")
+    p.add_argument("--batch-size", type=at_least(1), help="images a step (default 128)")
+    p.add_argument("--lr", type=positive, help="the learning rate (default 0.001)")
+    p.add_argument("--lr-schedule", help="constant (default), or cosine for a fall to 0")
+    p.add_argument("--optimizer", help="adam (default), adamw, adamax, adagrad or sgd")
+    p.add_argument("--clip", type=positive, metavar="NORM", help="the largest norm of the gradient (default: any)")
+    p.add_argument("--binarize", action="store_true", default=None, help="draw pixels anew as 0 or 1 at every step")
+    p.add_argument("--anneal", type=at_least(0), metavar="EPOCHS", help="beta, or the capacity, rises from 0 in these")
+    p.add_argument("--seed", type=at_least(0), help="of weights, order and noise (default 0)")
+    p.add_argument("--on-nan", help="stop (default) at a loss that is not finite, or skip the step")
+    p.add_argument("--save-every", metavar="N", help="checkpoints: each N epochs, or with an m minutes (default 1)")
+    p.add_argument("--keep", type=at_least(1), metavar="N", help="how many of the last checkpoints (default 1)")
+    p.add_argument("--keep-best", action="store_true", default=None, help="the one of the lowest test loss too")
 
 
 def _add_model_arguments(p: argparse.ArgumentParser) -> None:
@@ -184,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
     except commands.CheckFailed as error:
         print(error, file=sys.stderr)
         return 1
-    except OSError as error:  # a full disk, a file taken away
+    except (NotFinite, OSError) as error:  # a training that fails, a full disk, a file taken away
         print(f"minivae: {error}", file=sys.stderr)
         return 1
     return 0

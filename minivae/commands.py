@@ -3,84 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from minivae import backend
 from minivae.errors import InputError
-
-
-def train(args: argparse.Namespace) -> None:
-    from minivae import data, models, report
-    from minivae.files import atomic_write
-    from minivae.train import Options, Trainer
-
-    given = {name: getattr(args, name) for name in args.model_arguments if getattr(args, name) is not None}
-    models.arguments(args.model, **given)  # before the data, which may take a while
-    options = Options(
-        args.epochs, args.batch_size, args.lr, args.optimizer, args.seed, args.binarize, args.clip,
-        args.lr_schedule, args.anneal,
-    )  # fmt: skip
-    dataset = data.load(args.data)
-    arguments = models.arguments(args.model, **_facts(args.model, dataset), **given)
-    backend.manual_seed(args.seed)
-    model = models.build(args.model, **arguments)
-    trainer = Trainer(model, dataset, options, (args.model, arguments), str(args.data))
-    out = _run_folder(args.out or Path("runs") / f"{args.model}-{dataset.name}")
-    print(f"{args.model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images")
-    print(model, flush=True)
-    config = {"model": args.model, "arguments": arguments, "data": str(args.data), "options": vars(options)}
-    with atomic_write(out / "config.json") as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n")
-    try:
-        trainer.run(out)
-    except InputError:  # such as more codes than vectors: known when the first batch is encoded
-        (out / "config.json").unlink()
-        with suppress(OSError):
-            out.rmdir()
-        raise
-    if trainer.interrupted:
-        print(f"minivae: stopped; the checkpoint is {out / 'model.npz'}", file=sys.stderr)
-        raise KeyboardInterrupt
-    report.figures(model, dataset, trainer.history, out)
-    print(f"{out}/: " + ", ".join(sorted(path.name for path in out.iterdir())))
-
-
-def _facts(name: str, dataset: Any) -> dict[str, Any]:
-    """What a model's builder must know of the data."""
-    from minivae import models
-
-    facts = {"shape": dataset.shape}
-    known = models.arguments(name)
-    if "data_variance" in known:
-        images = dataset.train.images
-        scale = 255.0 if images.dtype.kind == "u" else 1.0
-        facts["data_variance"] = float(images.var(dtype="float64")) / scale**2
-    if dataset.vocabulary and "likelihood" in known:
-        facts["likelihood"] = "multinomial"
-    return facts
-
-
-def _run_folder(out: Path) -> Path:
-    """A folder that can be written. An earlier run in it is moved to the next free name, OUT.1, OUT.2, ..."""
-    try:
-        if (out / "config.json").exists():
-            n = 1
-            while (aside := out.with_name(f"{out.name}.{n}")).exists():
-                n += 1
-            out.rename(aside)
-            print(f"the earlier run was moved to {aside}")
-        out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK):
-            raise PermissionError("no permission")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"the folder '{out}' cannot be written ({reason}): name another with --out.") from None
-    return out
 
 
 def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any], Path]:

@@ -1,4 +1,4 @@
-"""The one exception for bad input: its message is the sentence that the user reads."""
+"""The exceptions whose message is the sentence that the user reads."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one sentence which names the input, what was expected and the mend.
     The command line prints it and exits with 2; nothing has been written by then.
     """
+
+
+class NotFinite(FloatingPointError):
+    """A number became NaN or infinite where training cannot go on. The command line exits with 1."""

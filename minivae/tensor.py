@@ -27,6 +27,7 @@ from minivae.graph import Node, Vjp
 Operand: TypeAlias = Any  # a Tensor, an array of the same library, or a Python number
 
 _recording = True
+inspect_op: Callable[..., Sequence[Vjp | None]] | None = None  # set by minivae.detect_anomaly
 
 
 class Tensor:
@@ -257,6 +258,8 @@ def op(forward: Callable[..., tuple[Array, Sequence[Vjp | None]]]) -> Callable[.
         value, vjps = forward(xp, *arrays, **options)
         if type(value) is not xp.ndarray:
             value = xp.asarray(value)
+        if inspect_op is not None:
+            vjps = inspect_op(name, arrays, value, vjps)
         if _recording:
             edges = tuple(
                 [

@@ -1,75 +1,33 @@
-"""The training loop: epochs, evaluation, metrics.csv, checkpoints, and a stop that loses nothing."""
+"""The training loop: epochs, steps, and a stop that loses nothing."""
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from minivae import backend, checkpoint, optim
+from minivae import backend, nn, optim, progress, resume
 from minivae.backend import Array
-from minivae.data import Batches, Dataset, Split
-from minivae.errors import InputError
-from minivae.files import atomic_write
+from minivae.data import Batches, Dataset
+from minivae.errors import InputError, NotFinite
+from minivae.evaluation import binarized, evaluate, statistics
 from minivae.models import Loss
-from minivae.tensor import no_grad
+from minivae.options import OPTIMIZERS, Options, Saving
+from minivae.progress import Means, elbo, write_metrics
+from minivae.saving import Saver
+from minivae.watch import Watch, check_gradients, not_finite
 
-OPTIMIZERS = {
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "adamax": optim.Adamax,
-    "adagrad": optim.Adagrad,
-    "sgd": optim.SGD,
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train. Raises InputError where a value cannot work.
-
-    binarize: draw each pixel anew as 0 or 1 with its grey level as the probability, at every step
-    (dynamic binarisation), in training and in evaluation. clip: the largest norm of the gradient, or None.
-    lr_schedule: "constant", or "cosine" for a fall to 0. anneal: epochs over which a VAE's beta, or its capacity
-    where it has one, rises from 0.
-    """
-
-    epochs: int = 10
-    batch_size: int = 128
-    lr: float = 1e-3
-    optimizer: str = "adam"
-    seed: int = 0
-    binarize: bool = False
-    clip: float | None = None
-    lr_schedule: str = "constant"
-    anneal: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise InputError(f"{name} {value} trains nothing: give a whole number of at least 1.")
-        if not 0 < self.lr < float("inf"):
-            raise InputError(f"lr {self.lr} is no learning rate: give a number above 0, such as 1e-3.")
-        if self.clip is not None and not self.clip > 0:
-            raise InputError(f"clip {self.clip} is no norm of a gradient: give a number above 0.")
-        if not 0 <= self.anneal <= self.epochs:
-            raise InputError(f"anneal {self.anneal} must be from 0 to the {self.epochs} epochs, or beta never arrives.")
-        if self.lr_schedule not in ("constant", "cosine"):
-            raise InputError(f"unknown lr_schedule '{self.lr_schedule}': choose constant or cosine.")
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed} is no seed: give a whole number of at least 0.")
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"unknown optimizer '{self.optimizer}': choose one of {', '.join(OPTIMIZERS)}.")
+__all__ = ["Options", "Saving", "Trainer", "binarized", "elbo", "evaluate", "write_metrics"]
 
 
 class Trainer:
@@ -78,7 +36,7 @@ class Trainer:
     spec: what goes into the checkpoint's header: (name, arguments) from which `models.build` makes the model again,
     and source, the argument of `data.load` that gives the data again.
     schedules: numbers that change while training, by attribute of the model: functions of the step. history: one
-    dict an epoch, the rows of metrics.csv.
+    dict an epoch, the rows of metrics.csv. epoch: that in hand, from 1; batch: how many of its batches are done.
     """
 
     def __init__(
@@ -101,7 +59,14 @@ class Trainer:
         if options.anneal:
             self._anneal(options.anneal * len(self.batches))
         self.history: list[dict[str, float]] = []
+        self.epoch, self.batch = 1, 0
+        self.seconds = 0.0  # spent on the epoch
+        self.skipped = 0  # steps of the epoch
+        self.means = Means()  # over the epoch
+        self.watch = Watch()
+        self.saved: tuple[Path, int] | None = None  # the last good checkpoint, and its step
         self.interrupted = False
+        self._checked = False  # whether gradients reach the parameters
 
     def _anneal(self, steps: int) -> None:
         """Let the model's beta, or its capacity, rise to what it is now."""
@@ -111,174 +76,147 @@ class Trainer:
         final, rise = getattr(self.model, name), optim.warmup(steps)
         self.schedules[name] = lambda step: final * rise(step)
 
-    def run(self, out: Path | None = None) -> None:
-        """Train for all epochs; after each, write model.npz and metrics.csv into the folder out, if there is one.
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the data; see minivae.resume."""
+        return resume.fingerprint(self.dataset)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch > self.options.epochs
+
+    def run(self, out: Path | None = None, saving: Saving | None = None) -> None:
+        """Train for the epochs that are left; write model.npz and metrics.csv into the folder out, if there is one.
 
         Ctrl-C ends it after the step in hand: the checkpoint is written, and `interrupted` is true.
+        Raises NotFinite at a loss that is not finite, see Options.on_nan.
         """
-        with _interruptible(self):
-            for epoch in range(1, self.options.epochs + 1):
-                started = time.perf_counter()
-                row = self._epoch(epoch)
+        saver = Saver(self, out, saving or Saving()) if out else None
+        with _interruptible(self), np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # watched for
+            while not self.finished and not self.interrupted:
+                self._epoch(saver)
                 if not self.interrupted:
-                    test = evaluate(self.model, self.dataset.test, binarize=self.options.binarize)
-                    row |= {f"test_{name}": value for name, value in test.items()}
-                    row["seconds"] = time.perf_counter() - started
-                    self.history.append(row)
-                    print(_line(row, self.options.epochs), flush=True)
-                    if out:
-                        write_metrics(out / "metrics.csv", self.history)
-                if out:
-                    self.save(out / "model.npz")
-                if self.interrupted:
-                    break
+                    self._evaluate()
+                    if saver:
+                        saver.after_epoch()
+            if saver and self.interrupted:
+                saver.write()
 
-    def _epoch(self, epoch: int) -> dict[str, float]:
+    def _epoch(self, saver: Saver | None) -> None:
+        """Train on what is left of the epoch in hand."""
         self.model.train()
-        _statistics(self.model)  # begins to count
-        means = _Means()
-        batches = self.batches.epoch(epoch)
-        for x in _progress(batches, len(self.batches), f"epoch {epoch}/{self.options.epochs}"):
+        if not self.batch:
+            statistics(self.model)  # begins to count
+        started = time.perf_counter() - self.seconds
+        batches = self.batches.epoch(self.epoch, self.batch)
+        title = f"epoch {self.epoch}/{self.options.epochs}"
+        for x in progress.bar(batches, len(self.batches), title, self.batch):
+            before = self.optimizer.steps
             loss, norm = self._step(backend.current().asarray(x))
-            means.add(len(x), train_loss=loss.total.data, gradient_norm=norm)
-            means.add(len(x), **{f"train_{name}": term.data for name, term in loss.terms.items()})
+            if self.optimizer.steps > before:
+                self.means.add(len(x), train_loss=loss.total.data, gradient_norm=norm)
+                self.means.add(len(x), **{f"train_{name}": term.data for name, term in loss.terms.items()})
+            self.batch += 1
+            self.seconds = time.perf_counter() - started
             if self.interrupted:
                 break
-        statistics = {f"train_{name}": value for name, value in _statistics(self.model).items()}
-        return {"epoch": epoch, "step": self.optimizer.steps, **means.read(), **statistics}
+            if saver:
+                saver.after_step()
 
-    def _step(self, x: Array) -> tuple[Loss, Array]:
-        """One update of the parameters. The loss and the gradient's norm stay on the device."""
-        step = self.optimizer.steps
+    def _evaluate(self) -> None:
+        """End the epoch in hand: its row of the history, and its line."""
+        started = time.perf_counter()
+        self.check()
+        if self.skipped == len(self.batches):
+            raise self._not_finite(
+                f"the loss of every step of epoch {self.epoch} was not finite, so that all were skipped"
+            )
+        if self.skipped:
+            steps = "step" if self.skipped == 1 else "steps"
+            print(f"epoch {self.epoch}: {self.skipped} {steps} skipped, whose loss or gradient was not finite")
+        counted = {f"train_{name}": value for name, value in statistics(self.model).items()}
+        test = evaluate(self.model, self.dataset.test, binarize=self.options.binarize)
+        if not math.isfinite(test["loss"]):
+            raise self._not_finite(
+                f"the test loss is {test['loss']} after step {self.optimizer.steps}, epoch {self.epoch}"
+            )
+        row = {"epoch": self.epoch, "step": self.optimizer.steps, **self.means.read(), **counted}
+        row |= {f"test_{name}": value for name, value in test.items()}
+        row["seconds"] = self.seconds + time.perf_counter() - started
+        self.history.append(row)
+        print(progress.line(row, self.options.epochs), flush=True)
+        self.epoch, self.batch, self.seconds, self.skipped, self.means = self.epoch + 1, 0, 0.0, 0, Means()
+
+    def schedule(self, step: int) -> None:
+        """Set what changes while training to what it is at a step, counted from 0."""
         for name, schedule in self.schedules.items():
             setattr(self.model, name, schedule(step))
         if self.options.lr_schedule == "cosine":
             self.optimizer.lr = self.options.lr * optim.cosine(self.options.epochs * len(self.batches))(step)
+
+    def _step(self, x: Array) -> tuple[Loss, Array]:
+        """One update of the parameters, if it is finite. The loss and the gradient's norm stay on the device."""
+        step = self.optimizer.steps
+        self.schedule(step)
         if self.options.binarize:
             x = binarized(x, self.rng)
         self.optimizer.zero_grad()
+        undo = _undo(self.model) if self.options.on_nan == "skip" else None
         loss: Loss = self.model.loss(x, self.rng)
         loss.total.backward()
+        if not self._checked:
+            check_gradients(self.model)
+            self._checked = True
         if self.options.clip is None:
             norm = optim.grad_norm([p.grad for p in self.optimizer.parameters if p.grad is not None])
         else:
             norm = optim.clip_grad_norm(self.optimizer.parameters, self.options.clip)
+        self.watch.note(step + 1, loss.total.data, norm)
+        if undo and self.watch.first():
+            undo()
+            self.watch, self.skipped = Watch(), self.skipped + 1
+            return loss, norm
+        if backend.current().eager:
+            self.check()
         self.optimizer.step()
         return loss, norm
 
-    def save(self, path: Path) -> None:
-        """Write the checkpoint: weights, optimiser, generator, and what was asked for."""
-        name, arguments = self.spec
-        arrays = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        state = self.optimizer.state_dict()
-        arrays |= {f"optimizer.{k}": v for k, v in state.items() if k != "steps"}
-        header = {
-            "model": name,
-            "arguments": arguments,
-            "data": self.source,
-            "options": asdict(self.options),
-            "steps": state["steps"],
-            "history": self.history,
-            "rng": self.rng.bit_generator.state if backend.current().name == "numpy" else None,
-        }
-        checkpoint.save(path, header, arrays)
+    def check(self) -> None:
+        """Raise NotFinite where a step's loss or gradient was not finite. It waits for the device."""
+        if first := self.watch.first():
+            raise self._not_finite(f"the loss or its gradient is not finite at step {first}, epoch {self.epoch}")
+
+    def _not_finite(self, what: str) -> NotFinite:
+        saved = (
+            "no checkpoint was written"
+            if self.saved is None
+            else "the last good checkpoint is {} (step {})".format(*self.saved)
+        )
+        return not_finite(what, self.options, self.optimizer.lr, saved)
+
+    def save(self, path: Path, saving: Saving | None = None) -> None:
+        """Write the checkpoint, to go on from. Raises NotFinite, and writes nothing, where a number is not."""
+        self.check()
+        try:
+            resume.write(self, path, asdict(saving or Saving()))
+        except NotFinite as error:
+            raise self._not_finite(str(error)) from None
+        self.saved = (path, self.optimizer.steps)
 
 
-def binarized(x: Array, rng: Any) -> Array:
-    """Each pixel 1 with its value as the probability, else 0. [Salakhutdinov & Murray 2008]"""
-    return (rng.random(x.shape, dtype=x.dtype) < x).astype(x.dtype)
+def _undo(model: Any) -> Callable[[], None]:
+    """Remember what a step changes before the parameters are updated; the function that sets it back."""
+    buffers = [(t, t.data.copy()) for _, t in model.named_tensors() if isinstance(t, nn.Buffer)]
+    counted = model.counted() if hasattr(model, "counted") else None
 
+    def undo() -> None:
+        for t, before in buffers:
+            t.data[...] = before
+        if counted is not None:
+            model.count_on(counted)
 
-@no_grad()
-def evaluate(
-    model: Any, split: Split, *, binarize: bool = False, samples: int = 0, batch_size: int = 500, seed: int = 0
-) -> dict[str, float]:
-    """The mean loss and terms over a split, with the model's statistics, in its evaluation mode.
-
-    samples: with K > 0 also "nll", the importance-weighted bound of -log p(x) with K samples. The noise
-    is drawn from its own generator, so that evaluation neither depends on training nor disturbs it.
-    """
-    xp = backend.current()
-    rng = xp.generator(seed)
-    mode = model.training
-    model.eval()
-    _statistics(model)  # begins to count
-    means = _Means()
-    batches = Batches(split, batch_size, shuffle=False)
-    for x in _progress(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
-        x = xp.asarray(x)
-        if binarize:
-            x = binarized(x, rng)
-        loss = model.loss(x, rng)
-        means.add(len(x), loss=loss.total.data, **{name: term.data for name, term in loss.terms.items()})
-        if samples:
-            means.add(len(x), nll=model.nll_bound(x, samples, rng).mean())
-    statistics = _statistics(model)
-    model.train(mode)
-    return means.read() | statistics
-
-
-def _statistics(model: Any) -> dict[str, float]:
-    """What a model has counted since the last call in its mode, such as the use of its codes."""
-    return model.statistics() if hasattr(model, "statistics") else {}
-
-
-def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
-    """The rows as CSV, the whole file at once."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text.getvalue())
-
-
-class _Means:
-    """Means over examples of values that stay on the device until they are read."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, tuple[Any, int]] = {}
-
-    def add(self, n: int, **values: Array) -> None:
-        for name, value in values.items():
-            total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = (total + value.astype(np.float64) * n, count + n)
-
-    def read(self) -> dict[str, float]:
-        return {name: float(total) / count for name, (total, count) in self.sums.items()}
-
-
-def _line(row: dict[str, float], epochs: int) -> str:
-    """An epoch in one line: the ELBO, or the loss of a model that has none, and its terms, train and test."""
-
-    def part(split: str) -> str:
-        values = {key.removeprefix(f"{split}_"): value for key, value in row.items() if key.startswith(f"{split}_")}
-        loss = values.pop("loss")
-        bound = elbo(values)
-        head = f"loss {_short(loss)}" if bound is None else f"ELBO {bound:.2f}"
-        return f"{split} {head} ({', '.join(f'{name} {_short(value)}' for name, value in values.items())})"
-
-    width = len(str(epochs))
-    return f"epoch {row['epoch']:{width}}/{epochs}  {part('train')}  {part('test')}  {row['seconds']:.1f} s"
-
-
-def elbo(terms: dict[str, float]) -> float | None:
-    """-(reconstruction + kl), whatever their weights in the loss; None for a model without a KL."""
-    return -(terms["reconstruction"] + terms["kl"]) if "kl" in terms else None
-
-
-def _short(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
-
-
-def _progress(batches: Iterable[Array], total: int, description: str) -> Iterable[Array]:
-    """The batches under a progress bar on a terminal, or in silence elsewhere."""
-    if not sys.stderr.isatty():
-        return batches
-    from tqdm import tqdm
-
-    bar: Iterable[Array] = tqdm(batches, description, total, leave=False, unit="batch", dynamic_ncols=True)
-    return bar
+    return undo
 
 
 @contextmanager

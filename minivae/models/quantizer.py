@@ -89,6 +89,14 @@ class Quantizer(nn.Module):
         """
         return self._use[self.training].read()
 
+    def counted(self) -> tuple[Any, Any]:
+        """What was counted in training since the last call of statistics(), for count_on()."""
+        return self._use[True].state()
+
+    def count_on(self, counted: tuple[Any, Any]) -> None:
+        """Go on counting in training from there."""
+        self._use[True].restore(counted)
+
     def _rows(self, z: Tensor) -> Tensor:
         if z.ndim < 2 or z.shape[1] != self.dim:
             raise ValueError(
@@ -222,11 +230,23 @@ class _Use:
         self.counts = counts if self.counts is None else self.counts + counts
         self.squares = squares if self.squares is None else self.squares + squares
 
+    def state(self) -> tuple[Any, Any]:
+        """The counts and the sum of squared errors, on the host; None each where nothing was counted."""
+        if self.counts is None:
+            return None, None
+        return backend.to_numpy(self.counts), float(self.squares)
+
+    def restore(self, state: tuple[Any, Any]) -> None:
+        """Count on from there."""
+        xp, (counts, squares) = backend.current(), state
+        self.counts = None if counts is None else xp.asarray(counts, dtype=np.int64)
+        self.squares = None if squares is None else xp.asarray(squares, dtype=np.float64)
+
     def read(self) -> dict[str, float]:
         counts, squares = self.counts, self.squares
         if counts is None or not (total := int(counts.sum())):
             return {}
-        self.counts = self.squares = None
+        self.restore((None, None))
         p = backend.to_numpy(counts[counts > 0]) / total
         return {
             "perplexity": math.exp(-float((p * np.log(p)).sum())),

@@ -50,6 +50,14 @@ class VQVAE(nn.Module):
         """Perplexity, code use and distortion since the last call, in the model's mode (training or evaluation)."""
         return self.quantizer.statistics()
 
+    def counted(self) -> tuple[Any, Any]:
+        """What the statistics of training have counted so far; see Quantizer.counted."""
+        return self.quantizer.counted()
+
+    def count_on(self, counted: tuple[Any, Any]) -> None:
+        """Go on counting in training from there."""
+        self.quantizer.count_on(counted)
+
     @no_grad()
     def encode(self, x: Any) -> Array:
         """Images (N, *shape) -> the indices of their codes, (N, h, w)."""

@@ -1,0 +1,50 @@
+"""The mean loss of a model over data that it does not train on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minivae import backend, progress
+from minivae.backend import Array
+from minivae.data import Batches, Split
+from minivae.progress import Means
+from minivae.tensor import no_grad
+
+
+def binarized(x: Array, rng: Any) -> Array:
+    """Each pixel 1 with its value as the probability, else 0. [Salakhutdinov & Murray 2008]"""
+    return (rng.random(x.shape, dtype=x.dtype) < x).astype(x.dtype)
+
+
+@no_grad()
+def evaluate(
+    model: Any, split: Split, *, binarize: bool = False, samples: int = 0, batch_size: int = 500, seed: int = 0
+) -> dict[str, float]:
+    """The mean loss and terms over a split, with the model's statistics, in its evaluation mode.
+
+    samples: with K > 0 also "nll", the importance-weighted bound of -log p(x) with K samples. The noise
+    is drawn from its own generator, so that evaluation neither depends on training nor disturbs it.
+    """
+    xp = backend.current()
+    rng = xp.generator(seed)
+    mode = model.training
+    model.eval()
+    statistics(model)  # begins to count
+    means = Means()
+    batches = Batches(split, batch_size, shuffle=False)
+    for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
+        x = xp.asarray(x)
+        if binarize:
+            x = binarized(x, rng)
+        loss = model.loss(x, rng)
+        means.add(len(x), loss=loss.total.data, **{name: term.data for name, term in loss.terms.items()})
+        if samples:
+            means.add(len(x), nll=model.nll_bound(x, samples, rng).mean())
+    counted = statistics(model)
+    model.train(mode)
+    return means.read() | counted
+
+
+def statistics(model: Any) -> dict[str, float]:
+    """What a model has counted since the last call in its mode, such as the use of its codes."""
+    return model.statistics() if hasattr(model, "statistics") else {}

@@ -1,0 +1,124 @@
+"""What a checkpoint holds of a training in hand, so that one that goes on from it ends with the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minivae import backend, checkpoint
+from minivae.data import Dataset
+from minivae.errors import InputError, NotFinite
+from minivae.progress import Means
+
+if TYPE_CHECKING:
+    from minivae.train import Trainer
+
+
+def write(trainer: Trainer, path: Path, saving: dict[str, Any]) -> None:
+    """Write the checkpoint of a trainer. Raises NotFinite, and leaves the file as it was, where a weight is not."""
+    arrays = {f"model.{name}": a for name, a in trainer.model.state_dict().items()}
+    for name, a in arrays.items():
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            raise NotFinite(f"after step {trainer.optimizer.steps} '{name.removeprefix('model.')}' is not finite")
+    state = trainer.optimizer.state_dict()
+    arrays |= {f"optimizer.{name}": a for name, a in state.items() if name != "steps"}
+    name, arguments = trainer.spec
+    header = {
+        "model": name,
+        "arguments": arguments,
+        "data": trainer.source,
+        "fingerprint": trainer.fingerprint,
+        "options": asdict(trainer.options),
+        "saving": saving,
+        "steps": state["steps"],
+        "epoch": trainer.epoch,
+        "batch": trainer.batch,
+        "seconds": trainer.seconds,
+        "skipped": trainer.skipped,
+        "means": trainer.means.state(),
+        "counted": trainer.model.counted() if hasattr(trainer.model, "counted") else None,
+        "history": trainer.history,
+        "backend": backend.current().name,
+        "generators": {
+            name: backend.current().generator_state(getattr(owner, attribute))
+            for name, (owner, attribute) in _generators(trainer).items()
+        },
+        "versions": versions(),
+    }
+    checkpoint.save(path, header, arrays)
+
+
+def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], path: Path) -> None:
+    """Put a new trainer of the same model, data and options where the checkpoint was written.
+
+    Raises InputError where it cannot go on from there: other data, another backend, missing parts.
+    """
+    try:
+        fingerprint, used = header["fingerprint"], header["backend"]
+        states, counted, history = header["generators"], header["counted"], header["history"]
+        epoch, batch, seconds, skipped = (header[name] for name in ("epoch", "batch", "seconds", "skipped"))
+        means, steps = Means(header["means"]), header["steps"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InputError(
+            f"'{path}' holds weights but not the state of a training, so that none can go on from it: train anew."
+        ) from None
+    if used != backend.current().name:
+        raise InputError(
+            f"'{path}' was trained on {used}, and other libraries compute other bits: resume it with --backend {used}."
+        )
+    if fingerprint != trainer.fingerprint:
+        raise InputError(
+            f"the data '{trainer.source}' are not those that '{path}' was trained on (their fingerprint differs): "
+            "name those with --data, or train anew."
+        )
+    try:
+        trainer.model.load_state_dict(_part(arrays, "model."))
+        trainer.optimizer.load_state_dict(_part(arrays, "optimizer.") | {"steps": steps})
+        for i, (name, (owner, attribute)) in enumerate(_generators(trainer).items()):
+            seed = abs(hash((trainer.options.seed, steps, i)))  # of integers: the same in every process
+            rng = backend.current().restored_generator(getattr(owner, attribute), states[name], seed)
+            setattr(owner, attribute, rng)
+        if counted is not None:
+            trainer.model.count_on(counted)
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"'{path}' does not fit the model that it names: {error}") from None
+    trainer.epoch, trainer.batch, trainer.seconds, trainer.skipped = epoch, batch, seconds, skipped
+    trainer.means, trainer.history = means, history
+    if steps:
+        trainer.schedule(steps - 1)  # an evaluation may come before the next step
+    trainer.saved = (path, steps)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of the images of both splits, with their shapes and dtypes, in hexadecimal."""
+    total = hashlib.sha256()
+    for split in (dataset.train, dataset.test):
+        images = np.ascontiguousarray(split.images)
+        total.update(f"{images.dtype.str} {images.shape} ".encode())
+        total.update(images.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The packages whose versions may change the last bits."""
+    names = ("minivae", "numpy", "scipy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def _generators(trainer: Trainer) -> dict[str, tuple[Any, str]]:
+    """Every random generator that training draws from: its name, whose attribute it is, and which."""
+    found: dict[str, tuple[Any, str]] = {"trainer": (trainer, "rng"), "backend": (backend.current(), "rng")}
+    for i, module in enumerate(trainer.model.modules()):
+        if getattr(module, "rng", None) is not None:
+            found[f"module {i}"] = (module, "rng")  # of dropout
+    return found
+
+
+def _part(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}

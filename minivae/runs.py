@@ -1,0 +1,219 @@
+"""`minivae train`: a run is a folder with what was asked for, the metrics, the checkpoints and the figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from minivae import backend
+from minivae.errors import InputError
+from minivae.files import atomic_write, clear
+from minivae.lock import NAME, Lock
+from minivae.options import Options, Saving
+
+SAVING = {"save_every": "every", "keep": "keep", "keep_best": "best"}  # options of the command line, fields of Saving
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train from the beginning, or with --resume from where a run was stopped."""
+    from minivae import report
+    from minivae.progress import write_metrics
+
+    trainer, saving, lock = _resumed(args) if args.resume else _begun(args)
+    out = lock.path.parent
+    try:
+        _write_config(out, trainer, saving)
+        write_metrics(out / "metrics.csv", trainer.history)  # without the epochs that are to be done again
+        try:
+            trainer.run(out, saving)
+        except InputError:  # such as more codes than vectors: known when the first batch is encoded
+            if not trainer.saved:
+                (out / "config.json").unlink()
+            raise
+        if trainer.interrupted:
+            go_on = f"go on with: minivae train --resume {out}"
+            print(f"minivae: stopped; the checkpoint is {out / 'model.npz'}; {go_on}", file=sys.stderr)
+            raise KeyboardInterrupt
+        report.figures(trainer.model, trainer.dataset, trainer.history, out)
+    except OSError as error:
+        if error.filename is None:  # no file of the run: a pipe that was closed
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(
+            f"'{error.filename}' could not be written ({reason}), what was there before is whole: make room or "
+            f"give permission, then go on with: minivae train --resume {out}"
+        ) from None
+    finally:
+        lock.release()
+        with suppress(OSError):  # where nothing is in it
+            out.rmdir()
+    print(f"{out}/: " + ", ".join(sorted(path.name for path in out.iterdir())))
+
+
+def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
+    """The trainer of a new run, and its folder, held."""
+    from minivae import data, models
+
+    if args.model is None:
+        raise InputError(f"there is no model to train: name one of {', '.join(models.MODELS)}, or a run to --resume.")
+    given = _given(args, args.model_arguments)
+    models.arguments(args.model, **given)  # before the data, which may take a while
+    options, saving = Options(**_given(args, _names(Options))), Saving(**_saving(args))
+    source = args.data or "glyphs"
+    dataset = data.load(source)
+    arguments = models.arguments(args.model, **_facts(args.model, dataset), **given)
+    trainer = _trainer(args.model, arguments, dataset, options, source)
+    lock = _new_folder(args.out or Path("runs") / f"{args.model}-{dataset.name}")
+    print(f"{args.model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images")
+    print(trainer.model, flush=True)
+    return trainer, saving, lock
+
+
+def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
+    """The trainer of a run that was stopped, as it was at its checkpoint, and its folder, held."""
+    from minivae import checkpoint, data, resume
+
+    folder, path = args.resume, args.resume / "model.npz"
+    if args.resume.suffix == ".npz" and not args.resume.is_dir():
+        folder, path = args.resume.parent, args.resume
+    if not path.is_file() and not (folder / "config.json").is_file():
+        raise InputError(f"there is no run to resume in '{folder}': give the folder that 'minivae train' wrote.")
+    lock = Lock(folder, "make it writable, or copy it to where it is")
+    try:
+        clear(folder)
+        if path.is_file():
+            header, arrays = checkpoint.load(path)
+        else:  # it was stopped before its first checkpoint
+            header, arrays = _read_config(folder / "config.json"), None
+        name, arguments, options, saving = _settings(args, header, path)
+        source = args.data or header["data"]
+        dataset = data.load(source)
+        trainer = _trainer(name, arguments, dataset, options, source)
+        if arrays is not None:
+            resume.restore(trainer, header, arrays, path)
+        if trainer.epoch > options.epochs + 1:
+            raise InputError(f"{trainer.epoch - 1} epochs of '{folder}' are done, more than --epochs {options.epochs}.")
+        _say_where(trainer, header, dataset, folder)
+    except BaseException:
+        lock.release()
+        raise
+    return trainer, saving, lock
+
+
+def _settings(
+    args: argparse.Namespace, header: dict[str, Any], path: Path
+) -> tuple[str, dict[str, Any], Options, Saving]:
+    """What a checkpoint was asked for, with what may be given anew. InputError names what may not."""
+    try:
+        name, arguments = header["model"], header["arguments"]
+        options, saving = Options(**header["options"]), Saving(**header.get("saving", {}))
+    except (KeyError, TypeError):
+        raise InputError(f"'{path}' does not say how it was trained, so that none can go on: train anew.") from None
+    if args.out is not None:
+        raise InputError(f"--out {args.out} cannot be given with --resume, which goes on in the run's own folder.")
+    wanted = _given(args, args.model_arguments) | ({} if args.model is None else {"model": args.model})
+    for key, value in wanted.items():
+        before = name if key == "model" else arguments.get(key)
+        if value != before:
+            raise InputError(
+                f"{key} {value} cannot be given to a run that was begun with {key} {before}, as it would change the "
+                "result: leave it out, or train anew without --resume."
+            )
+    options = options.resumed(_given(args, _names(Options)))
+    return name, arguments, options, replace(saving, **_saving(args))
+
+
+def _say_where(trainer: Any, header: dict[str, Any], dataset: Any, folder: Path) -> None:
+    from minivae.resume import versions
+
+    if trainer.finished:
+        done = f"all {trainer.options.epochs} epochs are done: the figures are drawn anew"
+        print(f"{folder} is finished, {done}; to go on give more --epochs", flush=True)
+        return
+    where = f"epoch {trainer.epoch} of {trainer.options.epochs}, batch {trainer.batch + 1} of {len(trainer.batches)}"
+    print(f"{trainer.spec[0]} on {dataset.name}: {folder} goes on at {where}", flush=True)
+    before, now = header.get("versions", {}), versions()
+    changed = [f"{name} {before[name]}, now {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+    if changed:
+        print(f"minivae: begun with {', '.join(changed)}: the last bits may differ", file=sys.stderr)
+    if trainer.saved and not backend.current().eager:
+        print("minivae: on this backend the noise goes on from a new seed, not as if never stopped", file=sys.stderr)
+
+
+def _trainer(name: str, arguments: dict[str, Any], dataset: Any, options: Options, source: str) -> Any:
+    from minivae import models
+    from minivae.train import Trainer
+
+    backend.manual_seed(options.seed)
+    model = models.build(name, **arguments)
+    return Trainer(model, dataset, options, (name, arguments), source)
+
+
+def _given(args: argparse.Namespace, names: Any) -> dict[str, Any]:
+    """The options of the command line that were given."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _saving(args: argparse.Namespace) -> dict[str, Any]:
+    return {SAVING[name]: value for name, value in _given(args, SAVING).items()}
+
+
+def _names(options: type) -> list[str]:
+    return [field.name for field in fields(options)]
+
+
+def _facts(name: str, dataset: Any) -> dict[str, Any]:
+    """What a model's builder must know of the data."""
+    from minivae import models
+
+    facts = {"shape": dataset.shape}
+    known = models.arguments(name)
+    if "data_variance" in known:
+        images = dataset.train.images
+        scale = 255.0 if images.dtype.kind == "u" else 1.0
+        facts["data_variance"] = float(images.var(dtype="float64")) / scale**2
+    if dataset.vocabulary and "likelihood" in known:
+        facts["likelihood"] = "multinomial"
+    return facts
+
+
+def _new_folder(out: Path) -> Lock:
+    """A folder for a run, held. An earlier run in it is moved to the next free name, OUT.1, OUT.2, ..."""
+    lock = Lock(out)
+    if not (out / "config.json").exists():
+        clear(out)
+        return lock
+    n = 1
+    while (aside := out.with_name(f"{out.name}.{n}")).exists():
+        n += 1
+    try:
+        out.rename(aside)
+    except OSError as error:
+        lock.release()
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"the earlier run '{out}' cannot be moved ({reason}): name another with --out.") from None
+    print(f"the earlier run was moved to {aside}")
+    lock.release(aside / NAME)
+    return Lock(out)
+
+
+def _write_config(out: Path, trainer: Any, saving: Saving) -> None:
+    name, arguments = trainer.spec
+    config = {"model": name, "arguments": arguments, "data": trainer.source}
+    config |= {"options": asdict(trainer.options), "saving": asdict(saving)}
+    with atomic_write(out / "config.json") as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+        assert {"model", "arguments", "data", "options"} <= set(config)
+    except (ValueError, TypeError, AssertionError):
+        raise InputError(f"'{path}' does not say how to train: train anew.") from None
+    return dict(config)

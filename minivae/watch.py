@@ -1,0 +1,57 @@
+"""A watch for numbers that go wrong in training: a loss that is not finite, parameters that learn nothing."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from minivae import backend
+from minivae.backend import Array
+from minivae.errors import NotFinite
+from minivae.options import Options
+
+
+class Watch:
+    """Remembers the first step whose loss or gradient was not finite, on the device, which need not be waited for."""
+
+    def __init__(self) -> None:
+        self._first: Array = None
+
+    def note(self, step: int, loss: Array, norm: Array) -> None:
+        """Of a step, counted from 1, its loss and the norm of its gradient."""
+        xp = backend.of(norm)
+        bad = xp.where(xp.isfinite(loss + norm), 0, step)  # a sum passes on what is not finite
+        self._first = bad if self._first is None else xp.where(self._first == 0, bad, self._first)
+
+    def first(self) -> int:
+        """That step, or 0 where there was none. It waits for the device."""
+        return 0 if self._first is None else int(self._first)
+
+
+def not_finite(what: str, options: Options, lr: float, saved: str) -> NotFinite:
+    """The error that ends a run: what went wrong and where, the last good checkpoint, and the likely causes."""
+    clip = options.clip
+    bound = "no bound on the gradient (try --clip 1)" if clip is None else f"a bound of {clip:g} that is too loose"
+    skip = "" if options.on_nan == "skip" else "--on-nan skip leaves such steps out; "
+    return NotFinite(
+        f"{what}, with the learning rate {lr:g}; {saved}; likely causes: a learning rate that is too high (try "
+        f"{lr / 10:.2g}), {bound}, images or a variance out of range; {skip}"
+        "minivae.detect_anomaly() names the op."
+    )
+
+
+def check_gradients(model: Any) -> None:
+    """After a first backward(): say on stderr which parameters have no gradient. RuntimeError where none has one."""
+    named = list(model.named_parameters())
+    idle = [(name, p) for name, p in named if p.grad is None]
+    if len(idle) == len(named):
+        raise RuntimeError(
+            f"the loss of this {type(model).__name__} depends on none of its {len(named)} parameters: compute it "
+            "from what the model's layers return, not from detached data."
+        )
+    if idle:
+        names = ", ".join(f"'{name}' {p.shape}" for name, p in idle)
+        print(
+            f"minivae: no gradient reaches {names}: training leaves them as they are; does the loss use them?",
+            file=sys.stderr,
+        )
