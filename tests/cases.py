@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from anywhere import np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 

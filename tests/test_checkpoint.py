@@ -6,8 +6,8 @@ import os
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
+from anywhere import np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

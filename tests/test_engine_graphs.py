@@ -3,8 +3,8 @@
 import gc
 import tracemalloc
 
-import numpy as np
 import pytest
+from anywhere import np
 from hypothesis import given
 from hypothesis import strategies as st
 

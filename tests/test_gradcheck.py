@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from anywhere import np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -2,8 +2,8 @@
 
 import math
 
-import numpy as np
 import pytest
+from anywhere import np
 from scipy import stats
 
 from minivae import InputError, Tensor, optim

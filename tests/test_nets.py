@@ -1,7 +1,7 @@
 """The networks: layers and shapes by architecture, mirrored decoders, and the sizes that they cannot take."""
 
-import numpy as np
 import pytest
+from anywhere import np
 
 from minivae import InputError, Tensor, manual_seed, nn
 from minivae.models import nets

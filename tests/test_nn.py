@@ -2,8 +2,8 @@
 
 import math
 
-import numpy as np
 import pytest
+from anywhere import np
 
 from minivae import InputError, Tensor, gradcheck, manual_seed, nn, optim
 from minivae.nn import init

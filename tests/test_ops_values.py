@@ -4,8 +4,8 @@ import itertools
 import warnings
 from decimal import Decimal, localcontext
 
-import numpy as np
 import pytest
+from anywhere import np
 from cases import TABLE, gradients
 from hypothesis import given
 from hypothesis import strategies as st

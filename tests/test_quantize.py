@@ -2,8 +2,8 @@
 
 import tracemalloc
 
-import numpy as np
 import pytest
+from anywhere import np
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.cluster import vq

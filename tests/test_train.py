@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 
-import numpy as np
 import pytest
+from anywhere import np
 
 from minivae import InputError, checkpoint, manual_seed, models
 from minivae.data import Dataset, Split
