@@ -6,6 +6,7 @@ test may compare as it likes. The code under test gets no such comfort: it has t
 """
 
 import numpy
+import pytest
 
 from minivae import backend
 
@@ -23,8 +24,9 @@ def there(value):
 
 
 def _mapped(value, f):
-    if type(value) in (tuple, list):
-        return type(value)(_mapped(part, f) for part in value)
+    if isinstance(value, tuple | list):
+        parts = [_mapped(part, f) for part in value]
+        return parts if isinstance(value, list) else type(value)._make(parts) if hasattr(value, "_fields") else (*parts,)
     if type(value) is slice:
         return slice(*(_mapped(part, f) for part in (value.start, value.stop, value.step)))
     return {key: _mapped(part, f) for key, part in value.items()} if type(value) is dict else f(value)
@@ -44,14 +46,37 @@ class _There:
         return _There(value) if is_module or (callable(value) and not isinstance(value, type)) else value
 
     def __call__(self, *args, **options):
-        name = self._original.__name__
+        name = getattr(self._original, "__name__", "")
         if name in ("shares_memory", "may_share_memory"):
             return bool(getattr(backend.current(), name)(*args))
         given = [host(a) for a in args]
         result = self._original(*given, **host(options))
         if name in CHANGING:
             args[0][...] = there(given[0])
-        return _There(result) if isinstance(result, numpy.random.Generator) else there(result)
+        is_object = isinstance(result, numpy.random.Generator) or type(result).__module__.startswith("scipy.")
+        return _There(result) if is_object else there(result)
 
 
-np = numpy if backend.current().name == "numpy" else _There(numpy)
+class approx:
+    """pytest.approx, which also compares what is on the backend."""
+
+    __array_ufunc__ = None  # an array leaves the comparison to this class
+    __hash__ = None
+    _approx = staticmethod(pytest.approx)
+
+    def __init__(self, expected, **tolerances):
+        self._expected = self._approx(host(expected), **{k: v.item() if backend.is_array(v) else v for k, v in tolerances.items()})
+
+    def __eq__(self, other):
+        return host(other) == self._expected
+
+    def __repr__(self):
+        return repr(self._expected)
+
+
+def on_backend(module):
+    """A module of functions of NumPy's arrays, such as SciPy's, as `np` is."""
+    return module if backend.current().name == "numpy" else _There(module)
+
+
+np = on_backend(numpy)

@@ -36,6 +36,10 @@ def pytest_configure(config):
         backend.use(config.getoption("backend"))
     except InputError as error:
         pytest.exit(f"no test ran: {error}", returncode=1)
+    if backend.current().name != "numpy":
+        import anywhere  # only now: it asks for the backend
+
+        pytest.approx = anywhere.approx
 
 
 def pytest_collection_modifyitems(config, items):

@@ -7,7 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from anywhere import np
+from anywhere import there
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +88,7 @@ def test_a_model_comes_back(tmp_path):
     assert not loaded.training and not loaded.encoder[1].training
     for name, value in model().state_dict().items():
         np.testing.assert_array_equal(loaded.state_dict()[name], value)
-    x = np.random.default_rng(0).random((3, 1, 4, 4), dtype=np.float32)
+    x = there(np.random.default_rng(0).random((3, 1, 4, 4), dtype=np.float32))
     np.testing.assert_array_equal(loaded.reconstruct(x), model().reconstruct(x))
 
 

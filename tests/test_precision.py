@@ -1,7 +1,7 @@
 """How much of float32 a gradient keeps: a stated number of bits for every row of CASES, and none lost far out."""
 
+import numpy as np
 import pytest
-from anywhere import np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from anywhere import np
 
 DEMOS = Path(__file__).parents[1] / "demos"
 QUICK = ["--data", "glyphs", "--train", "300", "--epochs", "1"]

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from anywhere import np
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 

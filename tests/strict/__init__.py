@@ -1,7 +1,7 @@
 """A strict stand-in for CuPy, on the host: what would fail, convert or wait on a GPU fails or is counted here.
 
 It has the names of CuPy 14 and no others (names.json, which derive.py takes from the wheel), with CuPy's
-parameters. Its arrays wrap NumPy's (array.py). So the backend of it is the class that runs CuPy, unchanged but for
+parameters. Its arrays wrap NumPy's (arrays.py). So the backend of it is the class that runs CuPy, unchanged but for
 its name: `install()` makes `minivae.use("strict")` work.
 
 `counts` counts what costs time on a GPU: "to_device" and "to_host" copies, and "waits" for the device (float(),
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy
 
-from strict.array import NAMES, counts, function, ndarray, ufunc, upload, wrapped
+from strict.arrays import NAMES, counts, function, ndarray, ufunc, upload, wrapped
 
 __all__ = ["asnumpy", "counts", "install", "lib", "linalg", "ndarray", "random"]
 

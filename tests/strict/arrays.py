@@ -16,6 +16,7 @@ WAITING = {
     "argwhere", "bincount", "compress", "extract", "flatnonzero", "histogram", "histogram2d", "histogramdd", "nonzero",
     "setdiff1d", "trim_zeros", "unique",
 }  # fmt: skip
+ADDED = {"int32", "uint32", "uint64", "float16", "float32", "float64"}  # what a device adds atomically
 
 
 class ndarray:
@@ -113,11 +114,9 @@ class ndarray:
 
 
 def _index(index):
-    """An index as a tuple. CuPy would copy lists and NumPy's arrays to the device, unasked."""
+    """An index as a tuple. CuPy copies a list in it to the device."""
     parts = index if isinstance(index, tuple) else (index,)
-    for part in parts:
-        if isinstance(part, list):
-            raise TypeError("an index that is a list would be copied to the device: make it an array")
+    counts["to_device"] += sum(isinstance(part, list) for part in parts)
     return tuple(bare(part.__index__() if isinstance(part, numpy.integer) else part) for part in parts)
 
 
@@ -148,6 +147,8 @@ def function(f, parameters=None):
             raise TypeError(f"CuPy's {f.__name__}({', '.join(parameters)}) got {len(args)} arguments and {unknown}")
         if f.__name__ in WAITING or (f.__name__ == "where" and len(args) == 1):
             counts["waits"] += 1
+        if f.__name__ == "at" and args[0].dtype.name not in ADDED:
+            raise TypeError(f"cupy.add.at does not support {args[0].dtype}")
         if f.__name__ == "where" and type(args[0]) is not ndarray:
             raise AttributeError(f"'{type(args[0]).__name__}' object has no attribute 'astype'")
         with numpy.errstate(all="ignore"):  # a device gives no warnings
@@ -168,7 +169,7 @@ def upload(f, parameters):
         counts["to_device"] += 1
         options = {key: bare(option) for key, option in options.items()}
         result = f(value, *args, **options)
-        return wrapped(result.copy() if result is value or result.base is not None else result)
+        return wrapped(result.copy(order="K") if result is value or result.base is not None else result)
 
     return call
 

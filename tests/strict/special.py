@@ -2,7 +2,7 @@
 
 import scipy.special
 
-from strict.array import NAMES, ufunc
+from strict.arrays import NAMES, ufunc
 
 
 def __getattr__(name):
