@@ -26,7 +26,9 @@ def there(value):
 def _mapped(value, f):
     if isinstance(value, tuple | list):
         parts = [_mapped(part, f) for part in value]
-        return parts if isinstance(value, list) else type(value)._make(parts) if hasattr(value, "_fields") else (*parts,)
+        return (
+            parts if isinstance(value, list) else type(value)._make(parts) if hasattr(value, "_fields") else (*parts,)
+        )
     if type(value) is slice:
         return slice(*(_mapped(part, f) for part in (value.start, value.stop, value.step)))
     return {key: _mapped(part, f) for key, part in value.items()} if type(value) is dict else f(value)
@@ -65,7 +67,9 @@ class approx:
     _approx = staticmethod(pytest.approx)
 
     def __init__(self, expected, **tolerances):
-        self._expected = self._approx(host(expected), **{k: v.item() if backend.is_array(v) else v for k, v in tolerances.items()})
+        self._expected = self._approx(
+            host(expected), **{k: v.item() if backend.is_array(v) else v for k, v in tolerances.items()}
+        )
 
     def __eq__(self, other):
         return host(other) == self._expected

@@ -46,7 +46,7 @@ def run(images, tmp_path_factory):
     return out
 
 
-FIGURES = {f"{name}.png" for name in "loss reconstructions samples traversals latent interpolation".split()}
+FIGURES = {f"{name}.png" for name in ["loss", "reconstructions", "samples", "traversals", "latent", "interpolation"]}
 
 
 def test_train_leaves_weights_metrics_config_and_figures(run):

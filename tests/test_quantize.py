@@ -12,7 +12,6 @@ from minivae import InputError, Tensor, ops
 from minivae.models.kmeans import clusters, kmeans, sample, seeds
 from minivae.ops.quantize import nearest
 
-
 vq = on_backend(vq)
 
 def normal(*shape: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:

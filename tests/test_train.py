@@ -6,9 +6,9 @@ import os
 import signal
 import threading
 
+import numpy as np
 import pytest
 from anywhere import there
-import numpy as np
 
 from minivae import InputError, checkpoint, manual_seed, models
 from minivae.data import Dataset, Split

@@ -1,7 +1,7 @@
 """Convolutions, pools and their layers against PyTorch: what it takes and refuses, in any layout, with its weights."""
 
+import numpy as np
 import pytest
-from anywhere import np
 from cases import cotangent
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,7 @@
 """Layers against PyTorch's, with the same weights: outputs, gradients, running statistics, state."""
 
+import numpy as np
 import pytest
-from anywhere import np
 
 from minivae import Tensor, nn
 

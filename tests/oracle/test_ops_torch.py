@@ -1,7 +1,7 @@
 """PyTorch says the same: every op of the table, its ties and kinks, and random graphs of many ops."""
 
+import numpy as np
 import pytest
-from anywhere import np
 from cases import TABLE, cotangent, gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st

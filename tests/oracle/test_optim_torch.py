@@ -1,7 +1,7 @@
 """Optimisers, schedules and clipping against PyTorch's."""
 
+import numpy as np
 import pytest
-from anywhere import np
 
 from minivae import nn, optim
 

@@ -2,8 +2,8 @@
 
 import math
 
+import numpy as np
 import pytest
-from anywhere import np
 
 from minivae import manual_seed, models, nn
 

@@ -1,7 +1,7 @@
 """Vector quantisation in PyTorch, as Sonnet's VectorQuantizer and VectorQuantizerEMA do it: steps side by side."""
 
+import numpy as np
 import pytest
-from anywhere import np
 
 from minivae import Tensor, manual_seed, optim
 from minivae.models.quantizer import VectorQuantizer

@@ -133,7 +133,7 @@ def bare(value):
     """An argument for NumPy. TypeError for what CuPy does not take."""
     if type(value) is ndarray:
         return value._host
-    if isinstance(value, numpy.ndarray) or hasattr(value, "__array_ufunc__") and not isinstance(value, numpy.generic):
+    if isinstance(value, numpy.ndarray) or (hasattr(value, "__array_ufunc__") and not isinstance(value, numpy.generic)):
         raise TypeError(f"Unsupported type {type(value)}")
     return type(value)(map(bare, value)) if type(value) in (tuple, list) else value
 
@@ -241,9 +241,9 @@ def wrapped_array(value):
 
 
 for _name, _known in NAMES["ndarray"].items():
-    if _name in vars(ndarray) or (_name.startswith("__") and hasattr(object, _name)) and _name not in (
+    if _name in vars(ndarray) or ((_name.startswith("__") and hasattr(object, _name)) and _name not in (
         "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__",
-    ):  # fmt: skip
+    )):  # fmt: skip
         continue
     if _name.startswith("__"):
         _plain = _name.replace("__r", "__", 1) if hasattr(operator, _name.replace("__r", "__", 1)) else _name

@@ -18,7 +18,9 @@ import cupyx.scipy.special
 def parameters(function):
     """The names of a function's parameters, with their stars; None where neither signature nor docstring tells."""
     try:
-        names = [str(p.replace(annotation=p.empty, default=p.empty)) for p in inspect.signature(function).parameters.values()]
+        names = [
+            str(p.replace(annotation=p.empty, default=p.empty)) for p in inspect.signature(function).parameters.values()
+        ]
     except (TypeError, ValueError):
         found = re.match(r"[\w.]+\((.*)\)", (function.__doc__ or "").partition("\n")[0])
         if not found:
