@@ -14,7 +14,8 @@ LEFT_OUT = {
     "they start Python anew, on NumPy": ["test_demos.py", "test_mutation.py", "test_readme.py"],
     "a check of values would wait for the device, and so is made on NumPy alone": [
         "test_ops_values.py::test_a_label_out_of_range", "test_likelihood.py::test_data_out_of_range",
-        "test_autoencoder.py::test_pixels_out_of_range", "test_vqvae.py::test_codes_that_are_no_indices", "test_autoencoder.py::test_word_counts",
+        "test_autoencoder.py::test_pixels_out_of_range",
+        "test_vqvae.py::test_codes_that_are_no_indices", "test_autoencoder.py::test_word_counts",
     ],
     "scratch memory fits a CPU's cache; a device works on larger pieces": [
         "test_optim.py::test_a_step_needs_no_memory_of_the_size_of_the_model",
@@ -30,7 +31,9 @@ LEFT_OUT = {
     ],
     "the functions of the results are of arrays on the host": ["test_results.py"],
     "they hold the rounding of float32 against that of float64 in NumPy": ["test_precision.py"],
-    "they count the host's memory": ["test_engine_graphs.py::test_memory_returns_to_where_it_was_without_the_collector"],
+    "they count the host's memory": [
+        "test_engine_graphs.py::test_memory_returns_to_where_it_was_without_the_collector",
+    ],
 }  # fmt: skip
 
 _REASONS = {place: reason for reason, places in LEFT_OUT.items() for place in places}

@@ -97,7 +97,7 @@ class ndarray:
     def __getitem__(self, index):
         index = _index(index)
         basic = all(isinstance(part, int | slice | None | type(Ellipsis)) for part in index)
-        if any(getattr(part, "dtype", None) == bool for part in index):
+        if any(getattr(part, "dtype", None) == "bool" for part in index):
             counts["waits"] += 1
         if basic and all(part is not Ellipsis for part in index):
             index = (*index, ...)  # so that a single entry is a view, as in CuPy, and no scalar
