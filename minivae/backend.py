@@ -59,6 +59,10 @@ class Backend:
         """target[index] += values, in which an index that stands twice adds twice."""
         self.module.add.at(target, index, values)
 
+    def count(self, indices: Array, n: int) -> Array:
+        """How often each of 0, 1, ..., n - 1 stands in the indices (M,): (n,), int64."""
+        return self.module.bincount(indices, minlength=n)
+
     def check_indices(self, what: str, indices: Array, n: int) -> None:
         """Raise IndexError unless 0 <= indices < n (on NumPy; on a GPU it would have to wait for the device)."""
         if indices.size and not (indices.min() >= 0 and indices.max() < n):
@@ -120,6 +124,12 @@ class CuPy(Backend):
     def to_numpy(self, array: Array) -> Any:
         return self.module.asnumpy(array)
 
+    def count(self, indices: Array, n: int) -> Array:
+        # bincount would wait for the device, and add.at cannot count in int64
+        counts = self.module.zeros(n, dtype=np.int32)
+        self.scatter_add(counts, indices, self.module.ones(indices.shape, dtype=np.int32))
+        return counts.astype(np.int64)
+
     def check_indices(self, what: str, indices: Array, n: int) -> None:
         pass
 
@@ -127,7 +137,7 @@ class CuPy(Backend):
         pass
 
     def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:
-        return [arrays]
+        return [arrays] if arrays[0].size else []
 
     def fitting(self, n: int, nbytes: int) -> int:
         return max(1, min(n, (1 << 28) // max(nbytes, 1)))  # no cache to stay in: large kernels, bounded memory

@@ -158,9 +158,10 @@ class Tensor:
         if isinstance(gradient, int | float) and self.ndim == 0:
             gradient = xp.asarray(gradient)
         if type(gradient) is not xp.ndarray or gradient.shape != self.shape:
+            shape = gradient.shape if backend.is_array(gradient) else np.shape(gradient)
             raise ValueError(
                 f"backward() from a tensor of shape {self.shape} on {xp.name} needs a gradient of that shape "
-                f"and library, not {type(gradient).__module__} of shape {np.shape(gradient)}."
+                f"and library, not {type(gradient).__module__} of shape {shape}."
             )
         return gradient.astype(self.dtype, copy=False)
 

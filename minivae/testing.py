@@ -144,7 +144,7 @@ def check_example(
 ) -> Report:
     """The checks of check_op at one point, on the current backend; returns what gradcheck found."""
     xp = backend.current()
-    given, args = args, [xp.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
+    given, args = args, [_moved(xp, a) for a in args]
     floats = [i for i, a in enumerate(args) if backend.is_array(a) and a.dtype.kind == "f"]
 
     def at(dtype: Any, copied: bool = False) -> tuple[Tensor, list[Tensor]]:
@@ -191,6 +191,13 @@ def check_example(
         raise AssertionError("a second backward() finds a graph: the first did not free it")
     _freed(fn, args, floats)
     return report
+
+
+def _moved(xp: Any, value: Any) -> Any:
+    """An argument with NumPy's arrays, in a tuple too, as arrays of a backend."""
+    if isinstance(value, tuple):
+        return tuple(_moved(xp, part) for part in value)
+    return xp.asarray(value) if isinstance(value, np.ndarray) else value
 
 
 def _freed(fn: Callable[..., Tensor], args: Sequence[Any], floats: list[int]) -> None:

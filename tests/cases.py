@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from anywhere import np, there
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -38,6 +38,9 @@ class Row:
     torch: Callable[..., Any] | None = None
     tied: Callable[[np.ndarray], np.ndarray] | None = None
     weak: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "calls", self.calls.map(there))  # hypothesis draws arrays of NumPy's
 
 
 def gradients(fn: Callable[..., Tensor], arrays: Any, options: Any, seed: Any = None, only: Any = None) -> Any:
@@ -76,12 +79,12 @@ def real(x: np.ndarray) -> np.ndarray:
 
 
 def positive(x: np.ndarray) -> np.ndarray:
-    return np.exp(x)
+    return np.asarray(np.exp(x))
 
 
 def unit(x: np.ndarray) -> np.ndarray:
     """In (0, 1)."""
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 seeds = st.integers(0, 2**16)

@@ -1,8 +1,18 @@
-"""How many examples hypothesis draws: HYPOTHESIS_PROFILE=dev (the default), ci or thorough."""
+"""pytest --backend NAME: the suite on numpy (the default), strict (a stand-in for CuPy, on the host) or cupy.
+
+And how many examples hypothesis draws: HYPOTHESIS_PROFILE=dev (the default), ci or thorough.
+"""
 
 import os
+from pathlib import Path
 
+import numpy_only
+import pytest
+import strict
 from hypothesis import HealthCheck, settings
+
+from minivae import backend
+from minivae.errors import InputError
 
 for name, examples in {"dev": 15, "ci": 40, "thorough": 500}.items():
     settings.register_profile(
@@ -13,3 +23,32 @@ for name, examples in {"dev": 15, "ci": 40, "thorough": 500}.items():
         suppress_health_check=[HealthCheck.too_slow],  # two slow cores are no fault of a test
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend", default="numpy", choices=["numpy", "strict", "cupy"], help="where the tests compute")
+
+
+def pytest_configure(config):
+    """Choose the backend before the tests are imported: what they make as they are imported is on it."""
+    strict.install()
+    try:
+        backend.use(config.getoption("backend"))
+    except InputError as error:
+        pytest.exit(f"no test ran: {error}", returncode=1)
+    if backend.current().name != "numpy":
+        import anywhere  # only now: it asks for the backend
+
+        pytest.approx = anywhere.approx
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("backend") == "numpy":
+        return
+    about_numpy = [item for item in items if numpy_only.reason(Path(item.path).name, item.name)]
+    config.hook.pytest_deselected(items=about_numpy)
+    items[:] = [item for item in items if item not in about_numpy]
+
+
+def pytest_report_header(config):
+    return f"backend: {backend.current().name} ({backend.current().device()})"

@@ -2,8 +2,8 @@
 
 import re
 
-import numpy as np
 import pytest
+from anywhere import np, there
 from cases import TABLE, cotangent, gradients
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +60,7 @@ def transposed_twin(x, weight, bias=None, stride=1, padding=0, output_padding=0,
 def seen(n, k, stride, padding, dilation):
     """1 at (tap, window, pixel) where that tap of that window sees that pixel."""
     tap, window, pixel = np.ogrid[:k, : (n + 2 * padding - dilation * (k - 1) - 1) // stride + 1, :n]
-    return (pixel == stride * window + dilation * tap - padding).astype(float)
+    return there((pixel == stride * window + dilation * tap - padding).astype(float))
 
 
 def biased(y, bias):
@@ -263,12 +263,12 @@ def test_the_layers_are_the_ops():
 
 def test_group_norm():
     layer = nn.GroupNorm(2, 4)
-    y = layer(Tensor(X * 3 + 1)).numpy().reshape(2, 2, -1)
+    y = layer(Tensor(X * 3 + 1)).data.reshape(2, 2, -1)
     np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(y.std(-1), 1, atol=1e-4)
     layer.weight.data[:] = [1, 2, 3, 4]
     layer.bias.data[:] = [4, 3, 2, 1]
-    scaled = layer(Tensor(X * 3 + 1)).numpy()
+    scaled = layer(Tensor(X * 3 + 1)).data
     scale, shift = np.array([1, 2, 3, 4])[:, None, None], np.array([4, 3, 2, 1])[:, None, None]
     np.testing.assert_allclose(scaled, y.reshape(X.shape) * scale + shift, rtol=1e-5, atol=1e-5)
 

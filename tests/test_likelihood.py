@@ -2,12 +2,14 @@
 
 import math
 
-import numpy as np
 import pytest
+from anywhere import np, on_backend
 from scipy import stats
 
 from minivae import InputError, Tensor, optim
 from minivae.models.likelihood import LIKELIHOODS, DiscretizedLogistic, Gaussian, likelihood
+
+stats = on_backend(stats)
 
 LEVELS = np.arange(256) / 255
 FLOOR = -2 * math.log(256)

@@ -1,7 +1,7 @@
 """The networks: layers and shapes by architecture, mirrored decoders, and the sizes that they cannot take."""
 
-import numpy as np
 import pytest
+from anywhere import np
 
 from minivae import InputError, Tensor, manual_seed, nn
 from minivae.models import nets
@@ -21,6 +21,7 @@ def weights(net: nn.Module) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_there_and_back(arch, shape):
     x = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
+    manual_seed(0)
     channels = None if arch == "dense" else (3, 5) if shape[1] % 4 == 0 else (3,)
     encoder = nets.encoder(arch, shape, (7,), channels, 6, "relu")
     decoder = nets.decoder(arch, 6, (7,), channels, shape, "relu")

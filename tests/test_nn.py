@@ -2,8 +2,8 @@
 
 import math
 
-import numpy as np
 import pytest
+from anywhere import host, np
 
 from minivae import InputError, Tensor, gradcheck, manual_seed, nn, optim
 from minivae.nn import init
@@ -374,7 +374,7 @@ def test_state_is_a_copy_and_is_set_in_place():
 
 def test_loading_keeps_the_dtype():
     layer = nn.Linear(2, 2)
-    layer.load_state_dict({"weight": [[1, 2], [3, 4]], "bias": np.zeros(2, np.float64)})
+    layer.load_state_dict(host({"weight": [[1, 2], [3, 4]], "bias": np.zeros(2, np.float64)}))
     assert layer.weight.dtype == layer.bias.dtype == np.float32
     np.testing.assert_array_equal(layer.weight.data, [[1, 2], [3, 4]])
 
@@ -399,7 +399,7 @@ def without(state, name):
 def test_a_state_that_does_not_fit_changes_nothing(change, words):
     net = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4))
     before = net.state_dict()
-    bad = change({name: value + 1 for name, value in before.items()})
+    bad = host(change({name: value + 1 for name, value in before.items()}))
     for word in words:
         with pytest.raises(InputError, match=word) as caught:
             net.load_state_dict(bad)

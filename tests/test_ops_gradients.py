@@ -3,8 +3,8 @@
 import gc
 import itertools
 
-import numpy as np
 import pytest
+from anywhere import np
 from cases import TABLE, cotangent, gradients
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st

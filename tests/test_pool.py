@@ -2,8 +2,8 @@
 
 import re
 
-import numpy as np
 import pytest
+from anywhere import np
 from cases import TABLE, gradients
 from hypothesis import given
 from hypothesis import strategies as st

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from anywhere import there
 
 from minivae import InputError, checkpoint, manual_seed, models
 from minivae.data import Dataset, Split
@@ -73,7 +74,7 @@ def test_the_same_seed_gives_the_same_bits(tmp_path):
 
 def test_evaluation_does_not_disturb_training(tmp_path):
     run, disturbed = trainer(), trainer()
-    x = DATA.train.images[:32] / np.float32(255)
+    x = there(DATA.train.images[:32] / np.float32(255))
     run._step(x)
     evaluate(disturbed.model, DATA.test, samples=3)
     assert disturbed.model.training
@@ -91,7 +92,7 @@ def test_a_mean_over_batches_weighs_the_small_last_batch_as_it_must():
 def test_more_samples_tighten_the_bound():
     run = trainer()
     for _ in range(20):
-        run._step(DATA.train.images[:128] / np.float32(255))
+        run._step(there(DATA.train.images[:128] / np.float32(255)))
     loss, one, many = (evaluate(run.model, DATA.test, samples=k) for k in (1, 1, 200))
     assert many["nll"] < one["nll"]
     assert one["nll"] == pytest.approx(loss["loss"], rel=0.2)
@@ -100,7 +101,7 @@ def test_more_samples_tighten_the_bound():
 def test_clipping_bounds_the_step_that_sgd_takes():
     run = trainer(optimizer="sgd", lr=1.0, clip=0.5)
     before = run.model.state_dict()
-    _, norm = run._step(DATA.train.images[:32] / np.float32(255))
+    _, norm = run._step(there(DATA.train.images[:32] / np.float32(255)))
     after = run.model.state_dict()
     moved = np.sqrt(sum(np.sum((after[name] - before[name]) ** 2) for name in before))
     assert float(norm) > 0.5

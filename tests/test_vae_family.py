@@ -3,14 +3,16 @@
 import math
 import tracemalloc
 
-import numpy as np
 import pytest
+from anywhere import host, np, on_backend
 from scipy import stats
 
 from minivae import InputError, Tensor, manual_seed, models, nn, ops, optim
 from minivae.data import Dataset, Split
 from minivae.models.likelihood import Gaussian
 from minivae.train import Options, Trainer, evaluate
+
+stats = on_backend(stats)
 
 SHAPE = (1, 4, 4)
 
@@ -168,11 +170,11 @@ def test_a_trained_linear_vae_comes_close_from_below(data):
 
 def test_the_terms_of_every_variant_are_those_of_the_paper():
     model, x = small(), images(5).astype(np.float64)
-    mu, logvar = (t.numpy() for t in model.posterior(x))
+    mu, logvar = (t.data for t in model.posterior(x))
     eps = noise(6, 5, 3).astype(np.float32)
     std = np.exp(logvar / 2)
     z = mu + std * eps
-    logits = model.decoder(Tensor(z.reshape(-1, 3))).numpy().reshape(6, 5, -1)
+    logits = model.decoder(Tensor(z.reshape(-1, 3))).data.reshape(6, 5, -1)
     flat = x.reshape(5, -1)
     nll = (np.logaddexp(0, logits) - flat * logits).sum(-1)
     log_q, log_p = stats.norm.logpdf(z, mu, std).sum(-1), stats.norm.logpdf(z).sum(-1)
@@ -214,7 +216,7 @@ def test_the_gradient_of_k_samples_weighs_each_by_its_share():
     rng = Fixed(noise(5, 4, 3))
     bound = gradients(variant(model, k=5).loss(x, rng).total, model)
     log_w = model.log_weights(x, 5, rng)
-    shares = np.exp(log_w.numpy() - np.logaddexp.reduce(log_w.numpy()))
+    shares = np.exp(log_w.data - np.logaddexp.reduce(log_w.data))
     same_gradients(bound, gradients(-(log_w * shares).sum(axis=0).mean(), model))
 
 
@@ -231,7 +233,7 @@ def test_both_estimators_of_the_kl_have_one_mean_and_the_analytic_one_less_varia
     model, x = small(), np.repeat(images(1, seed=3), 20_000, axis=0).astype(np.float64)
     eps = noise(20_000, 3)
     z_of = variant(model, kl="monte-carlo")
-    mu, logvar = (t.numpy() for t in model.posterior(x))
+    mu, logvar = (t.data for t in model.posterior(x))
     z = mu + np.exp(logvar / 2) * eps.astype(np.float32)
     each = (stats.norm.logpdf(z, mu, np.exp(logvar / 2)) - stats.norm.logpdf(z)).sum(-1)
     analytic, monte_carlo = (m.loss(x, Fixed(eps)).terms["kl"].item() for m in (model, z_of))
@@ -304,11 +306,11 @@ def test_free_bits_cost_nothing_below_and_everything_above(kind):
     rng = Fixed(noise(6, 3))
     mu, logvar = model.posterior(x)
     if kind == "analytic":
-        each = ops.kl_unit_normal(mu, logvar, axis=()).mean(axis=0).numpy()
+        each = ops.kl_unit_normal(mu, logvar, axis=()).mean(axis=0).data
     else:
-        std = np.exp(logvar.numpy() / 2)
-        z = mu.numpy() + std * rng.noise.astype(np.float32)
-        each = (stats.norm.logpdf(z, mu.numpy(), std) - stats.norm.logpdf(z)).mean(0)
+        std = np.exp(logvar.data / 2)
+        z = mu.data + std * rng.noise.astype(np.float32)
+        each = (stats.norm.logpdf(z, mu.data, std) - stats.norm.logpdf(z)).mean(0)
     low, middle, high = np.sort(each)
     allowance = (low + middle) / 2
     assert 0 < low < middle
@@ -356,7 +358,7 @@ def test_the_capacity_draws_the_kl_to_it_from_both_sides():
 
 def trainer(arguments: dict[str, object], **options: object) -> Trainer:
     pixels = (255 * images(40)).astype(np.uint8)
-    split = Split(pixels, np.zeros(40, np.int64))
+    split = Split(*host((pixels, np.zeros(40, np.int64))))
     manual_seed(0)
     spec = ("vae", {"shape": SHAPE, "hidden": [4], "latent": 2} | arguments)
     model = models.build(spec[0], **spec[1])

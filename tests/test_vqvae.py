@@ -2,8 +2,8 @@
 
 import math
 
-import numpy as np
 import pytest
+from anywhere import np
 from hypothesis import given
 from hypothesis import strategies as st
 

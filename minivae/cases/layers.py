@@ -66,14 +66,14 @@ LAYERS: dict[str, Case] = {
     "nn.BatchNorm": _layer(lambda: nn.BatchNorm(3), arrays((4, 3, 2), distinct=True)),
     "nn.BatchNorm.eval": _layer(lambda: nn.BatchNorm(3).eval(), arrays((4, 3, 2))),
     "nn.Embedding": _layer(lambda: nn.Embedding(4, 2), st.just(np.array([[1, 3], [1, 0]]))),
-    "nn.Dropout": _layer(lambda: nn.Dropout(0.5, rng=np.random.default_rng(0)), arrays((4, 3))),
+    "nn.Dropout": _layer(lambda: nn.Dropout(0.5, rng=backend.current().generator(0)), arrays((4, 3))),
     "nn.Conv2d": _layer(lambda: nn.Conv2d(4, 2, 3, stride=2, padding=1, groups=2), arrays((2, 4, 5, 4))),
     "nn.ConvTranspose2d": _layer(
         lambda: nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1, output_padding=1), arrays((2, 2, 2, 3))
     ),
     "nn.GroupNorm": _layer(lambda: nn.GroupNorm(2, 4), arrays((2, 4, 2, 3), distinct=True)),
     "nn.ResidualBlock": _layer(
-        lambda: nn.ResidualBlock(2, 1, rng=np.random.default_rng(0)), arrays((1, 2, 3, 2), away_from=[0])
+        lambda: nn.ResidualBlock(2, 1, rng=backend.current().generator(0)), arrays((1, 2, 3, 2), away_from=[0])
     ),
     "nn.MaxPool2d": _layer(lambda: nn.MaxPool2d(3, 2, 1), arrays((2, 2, 5, 4), distinct=True)),
     "nn.AvgPool2d": _layer(lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), arrays((2, 2, 5, 4))),

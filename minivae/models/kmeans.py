@@ -72,7 +72,7 @@ def clusters(x: Array, indices: Array, k: int) -> tuple[Array, Array]:
     xp = backend.of(x)
     sums = xp.zeros((k, x.shape[1]), dtype=x.dtype)
     xp.scatter_add(sums, indices, x)
-    return xp.bincount(indices, minlength=k), sums
+    return xp.count(indices, k), sums
 
 
 def _distortion(x: Array, centres: Array, indices: Array) -> float:

@@ -226,7 +226,7 @@ class _Use:
 
     def add(self, indices: Array, squares: Array) -> None:
         xp = backend.of(indices)
-        counts, squares = xp.bincount(indices, minlength=self.codes), squares.astype(np.float64)
+        counts, squares = xp.count(indices, self.codes), squares.astype(np.float64)
         self.counts = counts if self.counts is None else self.counts + counts
         self.squares = squares if self.squares is None else self.squares + squares
 

@@ -30,7 +30,7 @@ def _summed(xp: Any, terms: Array, axis: Axis, vjps: Sequence[Vjp]) -> tuple[Arr
 def _arrays(xp: Any, *operands: Any) -> list[Array]:
     """The operands with Python numbers, such as a fixed variance, as arrays of the others' dtype."""
     dtype = xp.result_type(*operands)
-    return [xp.asarray(a, dtype=dtype) if isinstance(a, int | float) else a for a in operands]
+    return [xp.full((), a, dtype=dtype) if isinstance(a, int | float) else a for a in operands]
 
 
 @op

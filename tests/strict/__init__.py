@@ -1,0 +1,74 @@
+"""A strict stand-in for CuPy, on the host: what would fail, convert or wait on a GPU fails or is counted here.
+
+It has the names of CuPy 14 and no others (names.json, which derive.py takes from the wheel), with CuPy's
+parameters. Its arrays wrap NumPy's (arrays.py). So the backend of it is the class that runs CuPy, unchanged but for
+its name: `install()` makes `minivae.use("strict")` work.
+
+`counts` counts what costs time on a GPU: "to_device" and "to_host" copies, and "waits" for the device (float(),
+bool(), and functions whose result's shape depends on values).
+"""
+
+from types import SimpleNamespace
+
+import numpy
+
+from strict.arrays import NAMES, counts, function, ndarray, ufunc, upload, wrapped
+
+__all__ = ["asnumpy", "counts", "install", "lib", "linalg", "ndarray", "random"]
+
+UPLOADS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
+
+
+def __getattr__(name):
+    """A name of CuPy's."""
+    known = NAMES["cupy"]
+    if name not in known or not hasattr(numpy, name):
+        raise AttributeError(f"module 'cupy' has no attribute '{name}' (the stand-in's list of names is of CuPy 14)")
+    value = getattr(numpy, name)
+    if known[name] == "constant":
+        return value
+    if name in UPLOADS:
+        return upload(value, known[name])
+    return ufunc(value) if known[name] == "ufunc" else function(value, known[name])
+
+
+def asnumpy(a):
+    """A copy on the host."""
+    return a.get() if isinstance(a, ndarray) else numpy.asarray(a)
+
+
+class Generator:
+    """cupy.random.Generator, with NumPy's numbers, so that results can be compared to the last bit."""
+
+    def __init__(self, seed):
+        self._host = numpy.random.default_rng(seed)
+
+    def __getattr__(self, name):
+        if name not in NAMES["Generator"]:
+            raise AttributeError(f"cupy.random.Generator has no '{name}'")
+        draw = function(getattr(self._host, name), NAMES["Generator"][name])
+        return lambda *args, **options: wrapped(draw(*args, **options))
+
+
+def _part(name, module):
+    return SimpleNamespace(**{n: function(getattr(module, n), p) for n, p in NAMES[name].items() if hasattr(module, n)})
+
+
+random = SimpleNamespace(default_rng=Generator, Generator=Generator)
+linalg = _part("linalg", numpy.linalg)
+lib = SimpleNamespace(stride_tricks=_part("stride_tricks", numpy.lib.stride_tricks))
+
+
+def install():
+    """Make the stand-in one of minivae's backends."""
+    from minivae import backend
+
+    class Strict(backend.CuPy):
+        name = library = "strict"
+        special_functions = "strict.special"
+
+        def device(self):
+            return "a stand-in for CuPy, on the host"
+
+    backend.NAMES = (*backend.NAMES, "strict")
+    backend._loaded[ndarray] = Strict()
