@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -137,14 +136,6 @@ def perplexity(counts: Any) -> float:
         raise ValueError(f"perplexity was given counts of shape {counts.shape} without a positive sum: count first.")
     p = counts[counts > 0] / counts.sum()
     return float(np.exp(-np.sum(p * np.log(p))))
-
-
-def bits_per_dim(nats: float, dims: int) -> float:
-    """-log2 p(x) for each dimension, from -log p(x) in nats of x with so many dimensions.
-
-    For pixels of 256 levels whose density is that of numbers in [0, 1], add the 8 bits of the levels' width.
-    """
-    return nats / (dims * math.log(2))
 
 
 def _labelled(name: str, codes: Any, labels: Any, test_codes: Any, test_labels: Any) -> tuple[Any, ...]:

@@ -162,7 +162,3 @@ def test_perplexity_counts_the_codes_in_use():
     for bad in ([0, 0], [], [-1, 2]):
         with pytest.raises(ValueError, match="without a positive sum"):
             metrics.perplexity(bad)
-
-
-def test_bits_per_dim_of_a_uniform_byte():
-    assert metrics.bits_per_dim(100 * math.log(256), 100) == pytest.approx(8)

@@ -14,6 +14,7 @@ from minivae.ops.quantize import nearest
 
 vq = on_backend(vq)
 
+
 def normal(*shape: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 

@@ -6,7 +6,6 @@ Learning"] In fsq.py stands the rounding of each channel, which learns nothing.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from minivae import backend, nn, ops
 from minivae.backend import Array
 from minivae.errors import InputError
+from minivae.metrics import perplexity
 from minivae.models.kmeans import clusters, kmeans, sample
 from minivae.ops.quantize import nearest
 from minivae.tensor import Tensor, as_tensor
@@ -247,9 +247,9 @@ class _Use:
         if counts is None or not (total := int(counts.sum())):
             return {}
         self.restore((None, None))
-        p = backend.to_numpy(counts[counts > 0]) / total
+        counts = backend.to_numpy(counts)
         return {
-            "perplexity": math.exp(-float((p * np.log(p)).sum())),
-            "code_use": len(p) / self.codes,
+            "perplexity": perplexity(counts),
+            "code_use": float((counts > 0).mean()),
             "distortion": float(squares) / total,
         }
