@@ -42,7 +42,7 @@ def not_finite(what: str, options: Options, lr: float, saved: str) -> NotFinite:
 
 def check_gradients(model: Any) -> None:
     """After a first backward(): say on stderr which parameters have no gradient. RuntimeError where none has one."""
-    named = list(model.named_parameters())
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]  # the others were frozen on purpose
     idle = [(name, p) for name, p in named if p.grad is None]
     if len(idle) == len(named):
         raise RuntimeError(

@@ -218,8 +218,12 @@ def test_a_parameter_without_a_gradient_is_told_once(capsys):
     trainer.run()
     said = capsys.readouterr().err
     assert said.count("no gradient reaches 'spare.weight' (3, 2), 'spare.bias' (3,)") == 1 and said.count("\n") == 1
-    run(Faulty()).run()
-    assert capsys.readouterr().err == ""
+    frozen = Idle()
+    for p in frozen.spare.parameters():
+        p.requires_grad = False  # on purpose: nothing to tell
+    for model in (Faulty(), frozen):
+        run(model).run()
+        assert capsys.readouterr().err == ""
 
 
 def test_a_loss_of_no_parameter_is_an_error():
