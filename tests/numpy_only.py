@@ -31,7 +31,9 @@ LEFT_OUT = {
     ],
     "the functions of the results are of arrays on the host": ["test_results.py"],
     "they hold the rounding of float32 against that of float64 in NumPy": ["test_precision.py"],
-    "a resumed run has the same bits on NumPy: the state of CuPy's generator cannot be read": ["test_resume.py", "test_runs.py"],
+    "a resumed run has the same bits on NumPy: the state of CuPy's generator cannot be read": [
+        "test_resume.py", "test_runs.py",
+    ],
     "their model takes its weights from NumPy's generator": ["test_anomaly.py"],
     "they count the host's memory": [
         "test_engine_graphs.py::test_memory_returns_to_where_it_was_without_the_collector",
