@@ -30,7 +30,12 @@ def detect_anomaly() -> Iterator[None]:
     The error, NotFinite, names the op, the shapes of its operands and the line that called it; for a gradient, the
     line of the forward pass. It costs a pass over every array, and on a GPU a wait for each: use it to find a fault.
     """
-    before, tensor.inspect_op = tensor.inspect_op, _inspect
+    before = tensor.inspect_op  # the checks for changes in place, where they are on, go on
+    tensor.inspect_op = (
+        _inspect
+        if before is None
+        else lambda name, operands, value, vjps: _inspect(name, operands, value, before(name, operands, value, vjps))
+    )
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what the warnings tell, the error does
             yield

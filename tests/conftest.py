@@ -12,6 +12,7 @@ import strict
 from hypothesis import HealthCheck, settings
 
 from minivae import backend
+from minivae.checks import turn_on
 from minivae.errors import InputError
 
 for name, examples in {"dev": 15, "ci": 40, "thorough": 500}.items():
@@ -32,6 +33,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Choose the backend before the tests are imported: what they make as they are imported is on it."""
     strict.install()
+    if config.getoption("backend") == "numpy" and os.environ.get("MINIVAE_CHECKS") != "0":
+        turn_on()  # elsewhere they wait for the device, which tests count
     try:
         backend.use(config.getoption("backend"))
     except InputError as error:

@@ -113,9 +113,10 @@ def getitem(xp: Any, a: Array, index: Any) -> Any:
     parts = tuple(_plain(xp, part) for part in (index if isinstance(index, tuple) else (index,)))
     index = parts if isinstance(index, tuple) else parts[0]
     repeats = any(getattr(part, "dtype", np.dtype(bool)).kind in "iu" for part in parts)
+    shape = a.shape
 
     def da(g: Array) -> Array:
-        total = xp.zeros(a.shape, g.dtype)
+        total = xp.zeros(shape, g.dtype)
         if repeats:  # an entry chosen twice gets both gradients
             xp.scatter_add(total, index, g)
         else:
@@ -135,11 +136,11 @@ def _plain(xp: Any, part: Any) -> Any:
 @op
 def take(xp: Any, a: Array, indices: Any, axis: int | None = None) -> Any:
     """The entries, or the slices along axis, with these integer indices; axis=None takes from the flat a."""
-    shape = a.shape
+    shape, size = a.shape, a.size  # a itself is not needed: a codebook may change before backward()
 
     def da(g: Array) -> Array:
-        total = xp.zeros(a.size if axis is None else shape, g.dtype)
-        xp.scatter_add(total, indices if axis is None else _along(a.ndim, axis, indices), g)
+        total = xp.zeros(size if axis is None else shape, g.dtype)
+        xp.scatter_add(total, indices if axis is None else _along(len(shape), axis, indices), g)
         return total.reshape(shape)
 
     return xp.take(a, indices, axis=axis), (da,)
