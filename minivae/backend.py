@@ -81,7 +81,7 @@ class Backend:
 
     def fingerprint(self, array: Array) -> Any:
         """A number that tells whether the bytes of an array have changed; on a GPU a scalar that stays there."""
-        return zlib.crc32(np.ascontiguousarray(array))
+        return zlib.crc32(np.ascontiguousarray(array).data)
 
     def blocks(self, *arrays: Array) -> list[tuple[Array, ...]]:
         """Flat contiguous arrays cut alike into pieces that stay in a core's cache.

@@ -84,6 +84,9 @@ TWINS = {
     "linear": dense,
     "sigmoid": lambda a: 1 / (1 + ops.exp(-a)),
     "softplus": lambda a: ops.log(1 + ops.exp(a)),
+    "soft_clip": lambda a, limit: (
+        ops.clip(a, -limit, limit) + np.sign(a.data) * ops.log(1 + ops.maximum(ops.abs(a) - limit, 0.0))
+    ),
     "silu": lambda a: a / (1 + ops.exp(-a)),
     "tanh": lambda a: (ops.exp(a) - ops.exp(-a)) / (ops.exp(a) + ops.exp(-a)),
     "relu": lambda a: ops.where(a.data > 0, a, 0.0),

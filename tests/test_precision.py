@@ -75,6 +75,7 @@ def test_bits_lost(name, data):
 
 FAR = np.array([-1e4, -100, -20, -1, 0, 1, 20, 100, 1e4], np.float32)
 WIDE = np.array([[100, -100, 0], [1e4, 0, -1e4], [-1e4, -1e4, -1e4], [1e4, 1e4 - 1, 0]], np.float32)
+BEYOND = 1 + np.maximum(abs(FAR.astype(float)) - 16, 0)
 SMALL = np.array([-1e4, -100, -20, -1, 0, 1, 20], np.float32)  # of a log-variance whose e^logvar is representable
 SOME = np.array([0.0, 0.25, 1.0], np.float32)[:, None]
 soft = special.softmax(WIDE.astype(float), axis=-1)
@@ -89,6 +90,9 @@ FAR_OUT = {
     "sigmoid": (lambda a: ops.sigmoid(a), FAR, special.expit(FAR.astype(float)),
                 special.expit(FAR.astype(float)) * special.expit(-FAR.astype(float))),
     "softplus": (lambda a: ops.softplus(a), FAR, np.logaddexp(0, FAR.astype(float)), special.expit(FAR.astype(float))),
+    "soft_clip": (
+        ops.soft_clip, FAR, np.where(abs(FAR) > 16, np.sign(FAR) * (16 + np.log(BEYOND)), FAR), 1 / BEYOND,
+    ),
     "softmax": (lambda a: ops.softmax(a) * weights.astype(a.dtype), WIDE, soft * weights, softmax_vjp(weights)),
     "log_softmax": (lambda a: ops.log_softmax(a), WIDE, special.log_softmax(WIDE.astype(float), axis=-1), 1 - 3 * soft),
     "logsumexp": (lambda a: ops.logsumexp(a, axis=-1), WIDE, special.logsumexp(WIDE.astype(float), axis=-1), soft),

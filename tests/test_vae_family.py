@@ -413,6 +413,42 @@ def test_extreme_log_variances_are_finite(changes, logvar):
     assert all(np.isfinite(g).all() and g.dtype == np.float32 for g in found.values())
 
 
+@pytest.mark.parametrize(("scale", "lr", "likelihood", "variance"), [
+    (1, 1.0, "bernoulli", None), (1, 1.0, "gaussian", "pixel"), (1, 1.0, "gaussian", "shared"),
+    (1e4, 1e-3, "gaussian", "shared"), (1e4, 1e-3, "gaussian", "pixel"), (1e4, 0.1, "gaussian", 0.01),
+])  # fmt: skip
+def test_where_log_variances_used_to_overflow_training_stays_finite(scale, lr, likelihood, variance, monkeypatch):
+    x = scale * images(64).astype(np.float32)
+
+    def steps() -> int:
+        """How many steps of training are finite, of 60."""
+        manual_seed(0)
+        model = models.vae(SHAPE, hidden=(32,), latent=3, likelihood=likelihood, variance=variance)
+        adam, rng = optim.Adam(model.parameters(), lr), np.random.default_rng(0)
+        for step in range(60):
+            adam.zero_grad()
+            loss = model.loss(x, rng).total
+            loss.backward()
+            if not np.isfinite([loss.item(), *(float(abs(p.grad).max()) for p in model.parameters())]).all():
+                return step
+            adam.step()
+        return 60
+
+    assert steps() == 60
+    monkeypatch.setattr(ops, "soft_clip", lambda a: a)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert steps() < 5
+
+
+def test_a_log_variance_of_use_is_not_changed_by_a_bit():
+    a = np.linspace(-16, 16, 10_001).astype(np.float32)
+    y = ops.soft_clip(Tensor(a, requires_grad=True))
+    assert (y.data == a).all() and y.dtype == np.float32
+    y.backward(np.ones_like(a))
+    edge = ops.soft_clip(Tensor(np.float32([-16.001, 16.001, 1e30]))).numpy()  # it goes on without a step
+    np.testing.assert_allclose(edge, [-16.001, 16.001, 16 + math.log(1e30)], rtol=1e-6)
+
+
 # every architecture, likelihood and shape
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (2, 64, 64), (1, 28, 20), (4, 8, 12)]

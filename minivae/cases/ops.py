@@ -97,6 +97,7 @@ OPS: dict[str, Case] = {
     "tanh": case(ops.tanh, _any),
     "sigmoid": case(ops.sigmoid, _any),
     "softplus": case(ops.softplus, _any),
+    "soft_clip": case(lambda a: ops.soft_clip(a, 1.5), arrays(away_from=[-1.5, 1.5])),  # where the slope has kinks
     "relu": case(ops.relu, arrays(away_from=[0])),
     "leaky_relu": case(ops.leaky_relu, arrays(away_from=[0]), st.sampled_from([0.01, 0.3])),
     "elu": case(ops.elu, arrays(away_from=[0]), st.sampled_from([1.0, 0.5])),

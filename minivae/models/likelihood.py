@@ -61,7 +61,7 @@ class Gaussian(Likelihood):
     """x ~ N(output, variance): a fixed number, "shared" (one learnt for all) or "pixel" (the decoder's, for each).
 
     A pixel's standard deviation stays above 1/256 of the range, so that a pixel which never changes cannot make the
-    likelihood infinite. One learnt variance for all: [Rybkin et al. 2021].
+    likelihood infinite. One learnt variance for all: [Rybkin et al. 2021]. Neither can overflow: see ops.soft_clip.
     """
 
     interval = None
@@ -79,8 +79,8 @@ class Gaussian(Likelihood):
     def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
         if self.variance == "pixel":
             mu, raw = ops.split(output, 2, axis=1 - x.ndim)
-            return ops.gaussian_nll(mu, self.floor + ops.softplus(raw - self.floor), x, axis=axis)
-        logvar = self.logvar if self.variance == "shared" else math.log(self.variance)  # type: ignore[arg-type]
+            return ops.gaussian_nll(mu, ops.soft_clip(self.floor + ops.softplus(raw - self.floor)), x, axis=axis)
+        logvar = ops.soft_clip(self.logvar) if self.variance == "shared" else math.log(self.variance)  # type: ignore
         return ops.gaussian_nll(output, logvar, x, axis=axis)
 
     def mean(self, output: Tensor, ndim: int) -> Tensor:

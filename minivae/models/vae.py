@@ -68,9 +68,9 @@ class VAE(nn.Module):
         self.k = k
 
     def posterior(self, x: Any) -> tuple[Tensor, Tensor]:
-        """The mean and the log-variance of q(z | x), (N, latent) each."""
+        """The mean and the log-variance of q(z | x), (N, latent) each. No encoder makes a variance overflow."""
         mu, logvar = ops.split(self.encoder(as_tensor(x)), 2, axis=-1)
-        return mu, logvar
+        return mu, ops.soft_clip(logvar)
 
     def loss(self, x: Any, rng: Any = None) -> Loss:
         """-ELBO of images x (N, *shape), or the importance-weighted bound: what training minimises.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from minivae.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
+from minivae.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, soft_clip, softplus, tanh
 from minivae.ops.arithmetic import (
     abs,
     add,
@@ -63,8 +63,8 @@ __all__ = [
     "flip", "gaussian_nll", "gelu", "getitem", "interpolate", "kl_normal", "kl_unit_normal", "leaky_relu", "linear",
     "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum",
     "mse_loss", "mul", "neg", "pad", "pixel_shuffle", "pixel_unshuffle", "pow", "relu", "repeat", "reshape",
-    "rotation_trick", "sigmoid", "silu", "sin", "softmax", "softplus", "split", "sqrt", "squeeze", "stack",
-    "standardize", "straight_through", "sub", "sum", "swapaxes", "take", "tanh", "transpose", "var", "where",
+    "rotation_trick", "sigmoid", "silu", "sin", "soft_clip", "softmax", "softplus", "split", "sqrt", "squeeze",
+    "stack", "standardize", "straight_through", "sub", "sum", "swapaxes", "take", "tanh", "transpose", "var", "where",
 ]  # fmt: skip
 
 _methods = [
