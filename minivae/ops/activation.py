@@ -32,10 +32,10 @@ def softplus(xp: Any, a: Array) -> Any:
 
 @op
 def soft_clip(xp: Any, a: Array, limit: float = 16.0) -> Any:
-    """a within [-limit, limit], beyond it +-(limit + log(1 + |a| - limit)): for a log-variance that is to be exponentiated.
+    """a within [-limit, limit]; beyond, +-(limit + log(1 + |a| - limit)): for a log-variance that is exponentiated.
 
-    Within the limit it changes no bit. Beyond, e^a grows in proportion to |a| alone, and overflows in float32 only where
-    |a| is about 1e31; the slope 1 / (1 + |a| - limit) is continuous and never 0, so that a gradient leads back.
+    Within the limit no bit changes. Beyond, e^a grows only in proportion to |a|, and overflows in float32 where |a| is
+    about 1e31; the slope 1 / (1 + |a| - limit) is continuous and never 0, so that a gradient leads back.
     By default the limit is where float32 ends: e^-16 is the spacing of its numbers at 1.
     """
     excess = xp.maximum(xp.abs(a) - limit, 0)
