@@ -1,11 +1,12 @@
 """The command line: `minivae ...`, the same as `python -m minivae ...`.
 
-Exit codes: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -189,8 +190,8 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"minivae: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:  # of a run, with the signal's number
+        return 128 + int(*stop.args or (signal.SIGINT,))
     except commands.CheckFailed as error:
         print(error, file=sys.stderr)
         return 1

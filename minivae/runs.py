@@ -38,7 +38,7 @@ def train(args: argparse.Namespace) -> None:
         if trainer.interrupted:
             go_on = f"go on with: minivae train --resume {out}"
             print(f"minivae: stopped; the checkpoint is {out / 'model.npz'}; {go_on}", file=sys.stderr)
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(trainer.signal)
         report.figures(trainer.model, trainer.dataset, trainer.history, out)
     except OSError as error:
         if error.filename is None:  # no file of the run: a pipe that was closed

@@ -65,7 +65,7 @@ class Trainer:
         self.means = Means()  # over the epoch
         self.watch = Watch()
         self.saved: tuple[Path, int] | None = None  # the last good checkpoint, and its step
-        self.interrupted = False
+        self.interrupted, self.signal = False, int(signal.SIGINT)  # whether it is to stop, and what asked for it
         self._checked = False  # whether gradients reach the parameters
 
     def _anneal(self, steps: int) -> None:
@@ -89,7 +89,7 @@ class Trainer:
     def run(self, out: Path | None = None, saving: Saving | None = None) -> None:
         """Train for the epochs that are left; write model.npz and metrics.csv into the folder out, if there is one.
 
-        Ctrl-C ends it after the step in hand: the checkpoint is written, and `interrupted` is true.
+        Ctrl-C or SIGTERM ends it after the step in hand: the checkpoint is written, and `interrupted` is true.
         Raises NotFinite at a loss that is not finite, see Options.on_nan.
         """
         saver = Saver(self, out, saving or Saving()) if out else None
@@ -221,17 +221,20 @@ def _undo(model: Any) -> Callable[[], None]:
 
 @contextmanager
 def _interruptible(trainer: Trainer) -> Iterator[None]:
-    """Within it the first Ctrl-C asks the trainer to stop after its step; a second one is immediate."""
+    """Within it the first Ctrl-C or SIGTERM asks the trainer to stop after its step; a second one is immediate."""
+    handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        trainer.interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        trainer.interrupted, trainer.signal = True, signum
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in handlers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

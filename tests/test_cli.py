@@ -231,7 +231,8 @@ def test_an_output_folder_that_cannot_be_written(images, run, tmp_path):
     refused(minivae("sample", run, "--out", tmp_path / "nowhere" / "x.png"), "x.png", "--out")
 
 
-def test_ctrl_c_leaves_a_usable_checkpoint_and_exits_with_130(images, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_leave_a_usable_checkpoint(images, tmp_path, number, code):
     process = subprocess.Popen(
         [sys.executable, "-m", "minivae", "train", "vae", "--data", images, "--epochs", "100000", "--out", "run"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -239,9 +240,9 @@ def test_ctrl_c_leaves_a_usable_checkpoint_and_exits_with_130(images, tmp_path):
     deadline = time.monotonic() + 60
     while not (tmp_path / "run/metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "run/model.npz" in errors
     assert "Traceback" not in errors
     assert minivae("evaluate", tmp_path / "run", "--samples", 2).returncode == 0
