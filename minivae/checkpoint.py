@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minivae import models, nn
+from minivae import models, nn, weights
 from minivae.errors import InputError
 from minivae.files import atomic_write
 
@@ -79,13 +79,16 @@ def _digest(members: dict[str, Any]) -> Any:
 
 
 def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
-    """The model of a checkpoint, in evaluation mode, and the header."""
-    header, arrays = load(path)
-    weights = {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
+    """The model of a checkpoint, or of what `minivae export` wrote, in evaluation mode, and the header."""
+    if path.suffix == ".safetensors":
+        state, header = weights.load_exported(path)
+    else:
+        header, arrays = load(path)
+        state = {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
     try:
         model: nn.Module = models.build(header["model"], **header["arguments"])
-        model.load_state_dict(weights)
-    except (InputError, TypeError, KeyError) as error:
+        model.load_state_dict(state)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputError(f"'{path}' is not a checkpoint of a model that this minivae has: {error}") from None
     return model.eval(), header
 

@@ -70,7 +70,7 @@ def parser() -> Parser:
     common = Parser(add_help=False)
     common.add_argument("--backend", metavar="NAME", help="numpy (default) or cupy, for an NVIDIA GPU")
     on_run = Parser(add_help=False, parents=[common])
-    on_run.add_argument("run", type=Path, help="the folder of a run, such as runs/vae-glyphs, or a model.npz")
+    on_run.add_argument("run", type=Path, help="a run, such as runs/vae-glyphs, its model.npz, or what was exported")
     on_run.add_argument("--seed", type=at_least(0), default=0, help="of the noise (default 0)")
     data_help = f"{', '.join(data.NAMES)}, or the path of a folder of images, an .npy or an .npz"
     on_data = Parser(add_help=False, parents=[on_run])
@@ -113,6 +113,10 @@ def parser() -> Parser:
     p = add("encode", commands.encode, on_data, "write the codes of images, with their labels, as .npz or .csv")
     p.add_argument("--split", choices=("train", "test"), default="test", help="which images (default test)")
     p.add_argument("--out", type=Path, help="the .npz or .csv to write (default codes.npz in the run's folder)")
+
+    p = add("export", commands.export, common, "write a trained model's weights as .safetensors, for PyTorch and back")
+    p.add_argument("run", type=Path, help="a run, such as runs/vae-glyphs, or its model.npz")
+    p.add_argument("--out", type=Path, help="the file to write (default model.safetensors in the run's folder)")
 
     p = add("outliers", commands.outliers, on_data, "tell strange images from the run's own by the model's scores")
     p.add_argument("--against", required=True, metavar="DATA", help=f"the strange images: {data_help}")

@@ -125,6 +125,19 @@ def encode(args: argparse.Namespace) -> None:
     print(f"{path}: codes {codes.shape} {codes.dtype}" + "".join(f", {name} {a.shape}" for name, a in labels.items()))
 
 
+def export(args: argparse.Namespace) -> None:
+    """The weights as .safetensors, under PyTorch's names, with what builds the model again."""
+    from minivae import weights
+
+    model, header, folder = _load(args)
+    path = _writable(args.out or folder / "model.safetensors")
+    if path.suffix != ".safetensors":
+        raise InputError(f"'{path}' is no .safetensors: name a file with this ending.")
+    state = model.state_dict()
+    weights.save(path, state, {key: header[key] for key in weights.HEADER if key in header})
+    print(f"{path}: {header['model']}, {len(state)} arrays, {sum(a.size for a in state.values()):,} numbers")
+
+
 def outliers(args: argparse.Namespace) -> None:
     from minivae import data, report
 

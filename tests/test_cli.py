@@ -105,7 +105,7 @@ def test_every_op_has_a_row():
     assert set(ops.__all__) <= set(cases.CASES)
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["sample"], ["reconstruct"], ["gradcheck"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["sample"], ["export"], ["gradcheck"], ["info"]])
 def test_help(command):
     done = minivae(*command, "--help")
     assert done.returncode == 0
