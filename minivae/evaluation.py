@@ -7,8 +7,8 @@ from typing import Any
 from minivae import backend, progress
 from minivae.backend import Array
 from minivae.data import Batches, Split
+from minivae.nn.module import evaluating
 from minivae.progress import Means
-from minivae.tensor import no_grad
 
 
 def binarized(x: Array, rng: Any) -> Array:
@@ -16,7 +16,6 @@ def binarized(x: Array, rng: Any) -> Array:
     return (rng.random(x.shape, dtype=x.dtype) < x).astype(x.dtype)
 
 
-@no_grad()
 def evaluate(
     model: Any, split: Split, *, binarize: bool = False, samples: int = 0, batch_size: int = 500, seed: int = 0
 ) -> dict[str, float]:
@@ -27,21 +26,19 @@ def evaluate(
     """
     xp = backend.current()
     rng = xp.generator(seed)
-    mode = model.training
-    model.eval()
-    statistics(model)  # begins to count
     means = Means()
     batches = Batches(split, batch_size, shuffle=False)
-    for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
-        x = xp.asarray(x)
-        if binarize:
-            x = binarized(x, rng)
-        loss = model.loss(x, rng)
-        means.add(len(x), loss=loss.total.data, **{name: term.data for name, term in loss.terms.items()})
-        if samples:
-            means.add(len(x), nll=model.nll_bound(x, samples, rng).mean())
-    counted = statistics(model)
-    model.train(mode)
+    with evaluating(model):
+        statistics(model)  # begins to count
+        for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
+            x = xp.asarray(x)
+            if binarize:
+                x = binarized(x, rng)
+            loss = model.loss(x, rng)
+            means.add(len(x), loss=loss.total.data, **{name: term.data for name, term in loss.terms.items()})
+            if samples:
+                means.add(len(x), nll=model.nll_bound(x, samples, rng).mean())
+        counted = statistics(model)
     return means.read() | counted
 
 

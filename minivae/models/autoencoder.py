@@ -23,7 +23,8 @@ from minivae.models.corruption import corruption as make_corruption
 from minivae.models.likelihood import Likelihood, SquaredError
 from minivae.models.likelihood import likelihood as make_likelihood
 from minivae.models.loss import Loss
-from minivae.tensor import Tensor, as_tensor, no_grad
+from minivae.nn.module import evaluation
+from minivae.tensor import Tensor, as_tensor
 
 
 class Autoencoder(nn.Module):
@@ -64,12 +65,12 @@ class Autoencoder(nn.Module):
         """What the encoder is given for x in training, and where the error counts (None: everywhere)."""
         return (x, None) if self.corruption is None else self.corruption(x, rng or backend.current().rng)
 
-    @no_grad()
+    @evaluation
     def encode(self, x: Any) -> Array:
         """The codes of data as they are, (N, latent)."""
         return self.encoder(as_tensor(x)).data
 
-    @no_grad()
+    @evaluation
     def decode(self, z: Array) -> Array:
         """The means of codes (..., latent): (..., *shape)."""
         flat = as_tensor(z.reshape(-1, z.shape[-1]))
@@ -81,7 +82,7 @@ class Autoencoder(nn.Module):
         """The decoded codes of x."""
         return self.decode(self.encode(x))
 
-    @no_grad()
+    @evaluation
     def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
         """How strange data are, (N,): -log p(x | code), for squared error the error itself."""
         x = as_tensor(x)

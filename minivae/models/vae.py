@@ -21,8 +21,9 @@ from minivae.models import nets
 from minivae.models.likelihood import Bernoulli, Likelihood
 from minivae.models.likelihood import likelihood as make_likelihood
 from minivae.models.loss import Loss
+from minivae.nn.module import evaluation
 from minivae.ops.loss import LOG_2PI
-from minivae.tensor import Tensor, as_tensor, no_grad
+from minivae.tensor import Tensor, as_tensor
 
 
 class VAE(nn.Module):
@@ -129,7 +130,7 @@ class VAE(nn.Module):
         z = mu + ops.exp(logvar * 0.5) * eps
         return _log_prior(z) - _log_posterior(eps, logvar) - self.nll(z, x)
 
-    @no_grad()
+    @evaluation
     def nll_bound(self, x: Any, k: int, rng: Any = None) -> Array:
         """-log (1/k) sum_i w_i, (N,): at least -log p(x) in expectation, and closer with k. [Burda et al. 2016, eq. 8]
 
@@ -141,12 +142,12 @@ class VAE(nn.Module):
         parts = [ops.logsumexp(self.log_weights(x, min(few, k - done), rng), axis=0) for done in range(0, k, few)]
         return (math.log(k) - ops.logsumexp(ops.stack(parts), axis=0)).data
 
-    @no_grad()
+    @evaluation
     def encode(self, x: Any) -> Array:
         """The posterior means of images, (N, latent)."""
         return self.posterior(x)[0].data
 
-    @no_grad()
+    @evaluation
     def decode(self, z: Array) -> Array:
         """The mean images of codes (..., latent): (..., *shape)."""
         output = self._decoded(as_tensor(z))
@@ -156,7 +157,7 @@ class VAE(nn.Module):
         """The mean images of the posterior means of x."""
         return self.decode(self.encode(x))
 
-    @no_grad()
+    @evaluation
     def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
         """How strange images are, by name, (N,) each: -ELBO of one z, and its terms."""
         mu, logvar = self.posterior(x)

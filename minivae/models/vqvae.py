@@ -21,7 +21,8 @@ from minivae.models.fsq import FSQ
 from minivae.models.loss import Loss
 from minivae.models.nets import map_decoder, map_encoder
 from minivae.models.quantizer import Quantizer, VectorQuantizer
-from minivae.tensor import Tensor, as_tensor, no_grad
+from minivae.nn.module import evaluation
+from minivae.tensor import Tensor, as_tensor
 
 
 class VQVAE(nn.Module):
@@ -58,7 +59,7 @@ class VQVAE(nn.Module):
         """Go on counting in training from there."""
         self.quantizer.count_on(counted)
 
-    @no_grad()
+    @evaluation
     def encode(self, x: Any) -> Array:
         """Images (N, *shape) -> the indices of their codes, (N, h, w)."""
         return self.quantizer.encode(self.encoder(as_tensor(x)))
@@ -67,7 +68,7 @@ class VQVAE(nn.Module):
         """Indices (N, h, w) -> the vectors that they stand for, (N, D, h, w)."""
         return self.quantizer.lookup(indices)
 
-    @no_grad()
+    @evaluation
     def decode(self, indices: Array) -> Array:
         """The images of codes, indices (N, h, w) -> (N, *shape)."""
         return self.decoder(as_tensor(self.lookup(indices))).data

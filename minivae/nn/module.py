@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from minivae import backend
 from minivae.errors import InputError
-from minivae.tensor import Tensor
+from minivae.tensor import Tensor, no_grad
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound="Module")
 
 
 class Parameter(Tensor):
@@ -142,3 +148,27 @@ class Sequential(Module):
 
     def __len__(self) -> int:
         return len(self.layers)
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Within it a model is in its evaluation mode, and nothing is recorded; each module's mode comes back after it."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def evaluation(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
+    """A method of a model that looks at data but learns nothing: it runs in the evaluation mode, whatever the mode."""
+
+    @functools.wraps(method)
+    def apply(self: M, /, *args: P.args, **options: P.kwargs) -> R:
+        with evaluating(self):
+            return method(self, *args, **options)
+
+    return apply
