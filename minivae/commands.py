@@ -63,8 +63,9 @@ def evaluate(args: argparse.Namespace) -> None:
 def sample(args: argparse.Namespace) -> None:
     from minivae import report
 
-    model, _, folder = _load(args)
+    model, header, folder = _load(args)
     path = _writable(args.out or folder / "samples.png")
+    _check_images(str(args.run), tuple(header["arguments"]["shape"]))
     report.samples(model, args.count, path, args.seed)
     print(path)
 
@@ -92,10 +93,14 @@ def _figure(args: argparse.Namespace, draw: Any, name: str) -> None:
     model, header, folder = _load(args)
     path = _writable(args.out or folder / f"{name}.png")
     dataset = _data(args, header)
-    if len(dataset.shape) != 3:
-        raise InputError(f"'{dataset.name}' has no images to draw: its examples have shape {dataset.shape}.")
+    _check_images(dataset.name, dataset.shape)
     draw(model, dataset.test, path, args.count)
     print(path)
+
+
+def _check_images(name: str, shape: tuple[int, ...]) -> None:
+    if len(shape) != 3:
+        raise InputError(f"'{name}' has no images to draw: its examples have shape {shape}.")
 
 
 def encode(args: argparse.Namespace) -> None:

@@ -29,10 +29,9 @@ def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: 
         plots.loss_curves(history, path("loss"))
     if images:
         reconstructions(model, dataset.test, path("reconstructions"))
-    if hasattr(model, "sample"):
+    if images and hasattr(model, "sample"):
         samples(model, 64, path("samples"))
-        if images:
-            traversals(model, dataset.test, path("traversals"))
+        traversals(model, dataset.test, path("traversals"))
     if isinstance(model, models.VQVAE):
         codes(model, dataset.test, path("codes"))
         return paths

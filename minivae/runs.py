@@ -66,7 +66,7 @@ def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
     options, saving = Options(**_given(args, _names(Options))), Saving(**_saving(args))
     source = args.data or "glyphs"
     dataset = data.load(source)
-    arguments = models.arguments(args.model, **_facts(args.model, dataset), **given)
+    arguments = models.arguments(args.model, **_facts(args.model, dataset) | given)
     trainer = _trainer(args.model, arguments, dataset, options, source)
     lock = _new_folder(args.out or Path("runs") / f"{args.model}-{dataset.name}")
     print(f"{args.model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images")

@@ -73,6 +73,9 @@ def load_exported(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"'{path}' does not tell which model its weights are of: give what 'minivae export' wrote, or build the "
             "model in Python and load them with minivae.weights.load."
         )
+    for name, a in state.items():
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            raise InputError(f"'{name}' in '{path}' is not finite: export the weights of a training that went well.")
     return state, header
 
 

@@ -107,6 +107,8 @@ def damaged(folder, path, how):
         weights.save(path, state, header | {"arguments": header["arguments"] | {"hidden": [9]}})
     elif how == "names":
         weights.save(path, {f"x.{name}": a for name, a in state.items()}, header)
+    elif how == "nan":
+        weights.save(path, state | {"decoder.0.bias": np.full(8, np.nan, np.float32)}, header)
     elif how == "options":
         weights.save(path, state, header | {"options": {}})
 
@@ -115,8 +117,8 @@ DAMAGED = {
     "missing": "there are no weights", "text": "cannot be read as safetensors", "empty": "cannot be read",
     "truncated": "cannot be read", "long": "cannot be read", "bfloat16": "cannot be read", "foreign": "does not tell",
     "header": "no JSON object", "list": "no JSON object", "model": "unknown model 'gan'",
-    "arguments": "not a checkpoint of a model", "names": "is missing", "options": "does not tell",
-    "sizes": "'encoder.1.weight' has shape (8, 64) instead of (9, 64)",
+    "nan": "'decoder.0.bias' in", "arguments": "not a checkpoint of a model", "names": "is missing",
+    "options": "does not tell", "sizes": "'encoder.1.weight' has shape (8, 64) instead of (9, 64)",
 }  # fmt: skip
 
 

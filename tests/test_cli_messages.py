@@ -1,0 +1,277 @@
+"""Sentences of the command line for bad input that the other tests of it do not meet: exit code 2, one line, a name."""
+
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minivae import checkpoint
+from minivae.cli import main
+from minivae.data import Dataset, Split
+
+RNG = np.random.default_rng(0)
+
+
+def grey(n: int = 20, side: int = 8) -> np.ndarray:
+    return RNG.integers(0, 256, (n, side, side), np.uint8)
+
+
+def said(capsys, command: list[object], *words: str) -> None:
+    """The command ends with 2 and one sentence that has these words."""
+    capsys.readouterr()
+    try:
+        code = main([str(word) for word in command])
+    except SystemExit as error:  # argparse
+        code = error.code
+    printed = capsys.readouterr().err
+    assert (code, printed.count("\n")) == (2, 1), printed
+    assert printed.startswith("minivae: ") and "Traceback" not in printed
+    for word in words:
+        assert word in printed
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder of its own, with good data in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINIVAE_CACHE", str(tmp_path / "cache"))
+    np.save("data.npy", grey())
+    return tmp_path
+
+
+ARRAYS = {  # what --data names, and what is said of it
+    "names": (dict(pictures=grey(), words=grey()), "pictures"),
+    "axes": (dict(images=np.zeros((4, 2, 2, 2, 2), np.uint8)), "(4, 2, 2, 2, 2)"),
+    "dtype": (dict(images=grey().astype(np.int32)), "int32"),
+    "range": (dict(images=grey().astype(np.float32)), "0 to 1"),
+    "nan": (dict(images=np.full((4, 8, 8), np.nan, np.float32)), "bad.npz"),
+    "one image": (dict(images=grey(1)), "at least 2"),
+    "labels": (dict(images=grey(), labels=np.zeros(3, int)), "(3,)"),
+    "bits": (dict(images=grey() % 2), "save the images as bool"),
+    "two shapes": (
+        dict(x_train=grey(), y_train=np.zeros(20, int), x_test=grey(5, 6), y_test=np.zeros(5, int)), "(1, 6, 6)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ARRAYS)
+def test_arrays(here, capsys, what):
+    arrays, word = ARRAYS[what]
+    np.savez("bad.npz", **arrays)
+    said(capsys, ["train", "vae", "--data", "bad.npz"], "bad.npz", word)
+    assert not (here / "runs").exists()
+
+
+def test_a_bomb(here, capsys, monkeypatch):
+    with zipfile.ZipFile("bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as file:
+        np.lib.format.write_array(file, np.zeros((2000, 64, 64), np.uint8))
+    monkeypatch.setattr("minivae.data.arrays.MAX_BYTES", 1 << 20)
+    said(capsys, ["train", "vae", "--data", "bomb.npz"], "bomb.npz", "expands to")
+
+
+def test_folders_and_files(here, capsys, monkeypatch):
+    (here / "notes.txt").write_text("no images")
+    (here / "both/cats").mkdir(parents=True)
+    for path in ("both/a.png", "both/cats/b.png"):
+        Image.fromarray(grey(1)[0]).save(here / path)
+    said(capsys, ["train", "vae", "--data", "notes.txt"], "notes.txt", ".npz")
+    said(capsys, ["train", "vae", "--data", "both"], "both", "subfolders")
+    monkeypatch.setattr("minivae.data.folder.MAX_BYTES", 10)
+    (here / "both/a.png").unlink()
+    said(capsys, ["train", "vae", "--data", "both"], "both", "GiB")
+
+
+def idx(path, array) -> None:
+    path.write_bytes(struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes())
+
+
+def test_files_of_data_sets(here, capsys, monkeypatch):
+    def refused(name: str, *words: str) -> None:
+        said(capsys, ["train", "vae", "--data", name], *words)
+
+    monkeypatch.setenv("MINIVAE_DATA", str(here / "nowhere"))
+    refused("mnist", "MINIVAE_DATA", "nowhere")
+    monkeypatch.setenv("MINIVAE_DATA", str(here))
+    for name in ("mnist", "cifar10", "frey-faces", "omniglot", "dsprites"):
+        (here / name).mkdir()
+        refused(name, name)
+    for split, n in (("train", 20), ("t10k", 10)):
+        idx(here / f"mnist/{split}-images-idx3-ubyte", grey(n, 28))
+        idx(here / f"mnist/{split}-labels-idx1-ubyte", np.full(n, 11, np.uint8))
+    refused("mnist", "label 11", "train-labels")
+    idx(here / "mnist/train-images-idx3-ubyte", grey(20, 27))
+    refused("mnist", "(20, 27, 27)", "28x28")
+    folder = here / "cifar10/cifar-10-batches-bin"
+    folder.mkdir()
+    for name in ("test_batch.bin", *(f"data_batch_{i}.bin" for i in range(1, 6))):
+        (folder / name).write_bytes(b"\x0b" + bytes(3072))
+    refused("cifar10", "label 11", ".bin")
+    (folder / "data_batch_1.bin").write_bytes(bytes(100))
+    refused("cifar10", "100 bytes", "data_batch_1.bin")
+
+
+def test_downloads(here, capsys, monkeypatch):
+    monkeypatch.delenv("MINIVAE_DATA", raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    said(capsys, ["train", "vae", "--data", "fashion-mnist"], "cannot download", "train-images", "MINIVAE_DATA")
+    monkeypatch.setenv("MINIVAE_CACHE", str(here / "data.npy"))
+    said(capsys, ["train", "vae", "--data", "mnist"], "data.npy", "MINIVAE_CACHE")
+
+
+OPTIONS = {  # of the parser
+    "train vae --epochs many": ["--epochs", "'many'", "whole number"],
+    "train vae --beta -1": ["--beta", "-1"],
+    "train vae --seed -1": ["--seed", "-1", "at least 0"],
+    "train vae --hidden wide": ["--hidden", "'wide'"],
+    "train vae --keep 0": ["--keep", "at least 1"],
+    "train vae --clip 0": ["--clip", "above 0"],
+    "train vae --wings 2": ["--wings"],
+    "evaluate run --samples 0": ["--samples", "at least 1"],
+    "sample run --count 0": ["--count", "at least 1"],
+    "encode run --split all": ["--split", "'all'", "test"],
+    "outliers run": ["--against"],
+    "export": ["run"],
+    "gradcheck --examples 0": ["--examples", "at least 1"],
+}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_options(here, capsys, command):
+    said(capsys, command.split(), *OPTIONS[command])
+
+
+def test_numbers_that_go_wrong_end_with_1(here, capsys):
+    command = "train vae --data data.npy --lr 1e30 --hidden 4 --batch-size 4 --out run"
+    assert main(command.split()) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and printed.startswith("minivae: the loss or its gradient is not finite at step ")
+
+
+def test_what_only_some_models_take(here, capsys):
+    np.save("flat.npy", np.zeros((20, 8, 8), np.uint8))
+    for given, words in {
+        "ae --level 0.5": ["level 0.5", "corruption"],
+        "ae --likelihood multinomial": ["multinomial", "(N, V)"],
+        "vae --channels 4": ["channels", "conv"],
+        "vqvae --quantizer fsq --levels 1": ["levels [1]"],
+        "vqvae --estimator score": ["'score'", "rotation"],
+        "vqvae --decay 2": ["decay 2"],
+        "vqvae --restart 2": ["restart 2"],
+        "vqvae --data flat.npy": ["variance 0"],
+    }.items():
+        data = [] if "--data" in given else ["--data", "data.npy"]
+        said(capsys, ["train", *given.split(), *data, "--epochs", 1, "--out", "run"], *words)
+        assert not (here / "run").exists()
+
+
+@pytest.fixture
+def words(here, monkeypatch):
+    """--data words: counts of words, not images."""
+    counts = RNG.poisson(3.0, (40, 12)).astype(np.float32)
+    words = Dataset("words", Split(counts[:30]), Split(counts[30:]), vocabulary=("w",) * 12)
+    monkeypatch.setattr("minivae.data.load", lambda name: words)
+
+
+def test_documents(words, capsys):
+    said(capsys, ["train", "context", "--data", "words", "--hidden", 4], "(30, 12)", "masking")
+    assert main(["train", "vae", "--data", "words", "--epochs", "1", "--out", "run"]) == 0
+    said(capsys, ["sample", "run"], "'run'", "no images", "(12,)")
+
+
+def test_documents_out_of_range(words, capsys):
+    said(capsys, ["train", "vae", "--data", "words", "--likelihood", "bernoulli"], "[0, 1]", "Bernoulli")
+
+
+def test_documents_without_docstrings(here):
+    done = subprocess.run(
+        [sys.executable, "-OO", "-m", "minivae", "train", "vae", "--data", "documents"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "-OO" in done.stderr
+
+
+def test_gradcheck_without_its_package(capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("minivae.cases")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("minivae.cases", raising=False)
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    said(capsys, ["gradcheck"], "hypothesis", "pip install 'minivae[test]'")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small run on twenty images, and one whose data have a single test image."""
+    folder = tmp_path_factory.mktemp("messages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("minivae.report.figures", lambda *args: None)
+        for n in (20, 2):
+            np.save(f"{n}.npy", grey(n))
+            command = f"train vae --data {n}.npy --epochs 1 --hidden 4 --latent 2 --out run{n}"
+            assert main(command.split()) == 0
+    return folder
+
+
+def test_one_test_image(run, capsys, monkeypatch):
+    monkeypatch.chdir(run)
+    said(capsys, ["interpolate", "run2"], "one test image", "two")
+
+
+CHECKPOINTS = {  # what is changed in a checkpoint that is otherwise whole, and what is said of it
+    "altered": "digest", "newer": "format 99", "header": "header", "weights": "'encoder.1.bias' is missing",
+    "optimizer": "first.0|'m.0'|optimiser state", "backend": "--backend cupy", "state": "not the state of a training",
+    "options": "does not say how it was trained", "lr": "lr -1", "seed": "seed -1", "clip": "clip 0",
+    "epochs": "epochs 0", "keep": "keep 0", "beta": "beta -1", "latent": "latent 0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHECKPOINTS)
+def test_checkpoints(run, capsys, monkeypatch, what, tmp_path):
+    monkeypatch.chdir(run)
+    header, arrays = checkpoint.load(run / "run20/model.npz")
+    path = tmp_path / "model.npz"
+    options, saving, arguments = header["options"], header["saving"], header["arguments"]
+    if what == "newer":
+        header["format"] = 99
+    elif what == "weights":
+        del arrays["model.encoder.1.bias"]
+    elif what == "optimizer":
+        del arrays[next(name for name in arrays if name.startswith("optimizer.") and name.endswith(".0"))]
+    elif what == "backend":
+        header["backend"] = "cupy"
+    elif what in ("state", "options"):
+        del header[{"state": "means", "options": "options"}[what]]
+    elif what in ("lr", "seed", "clip", "epochs"):
+        options[what] = 0 if what in ("clip", "epochs") else -1
+    elif what == "keep":
+        saving["keep"] = 0
+    elif what in ("beta", "latent"):
+        arguments[what] = -1 if what == "beta" else 0
+    checkpoint.save(path, header, arrays)
+    if what in ("altered", "header"):
+        with np.load(path) as archive:
+            members = dict(archive)
+        members["header"] = np.frombuffer(b"[]", np.uint8)
+        if what == "header":
+            del members["digest"]
+            members["digest"] = checkpoint._digest(members)
+        with open(path, "wb") as file:
+            np.savez(file, **members)
+    said(capsys, ["train", "--resume", tmp_path])
+    before = sorted(p.name for p in tmp_path.iterdir())
+    capsys.readouterr()
+    main(["train", "--resume", str(tmp_path)])
+    printed = capsys.readouterr().err
+    assert any(word in printed for word in CHECKPOINTS[what].split("|")), printed
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_config_that_says_nothing(run, capsys, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model": "vae"}))
+    said(capsys, ["train", "--resume", tmp_path], "config.json", "train anew")
