@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
@@ -12,8 +13,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_the_examples_run(tmp_path):
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
     for block in BLOCKS:
+        if "torch" in block and not (find_spec("torch") and find_spec("safetensors")):
+            continue
         done = subprocess.run(
             [sys.executable, "-c", block],
             capture_output=True,
