@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
+import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minivae import models, nn
+from minivae import backend, models, nn
+from minivae.archives import read_npz
 from minivae.errors import InputError
 from minivae.files import atomic_write
 
 FORMAT = 1
+SLACK = 1 << 20  # numbers that a model may have more than there are weights, to be told which
 
 
 def save(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> None:
@@ -30,8 +33,9 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"there is no checkpoint '{path}': give a run's folder or the model.npz in it.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {name.removesuffix(".npy"): _read(archive, name) for name in archive.namelist()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of NumPy, on headers that old versions wrote
+            members = read_npz(path)
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files
         raise InputError(_unreadable(path, error)) from None
     if "header" not in members or "digest" not in members:
@@ -40,8 +44,8 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"'{path}' was altered after it was written: its digest does not fit; train again.")
     try:
         header: dict[str, Any] = json.loads(members.pop("header").tobytes())
-        version = header["format"]
-    except (ValueError, RecursionError, KeyError, TypeError):
+        version = header.get("format", "")
+    except (ValueError, RecursionError, AttributeError):
         raise InputError(f"'{path}' is no checkpoint of minivae: its header is no JSON object with a format.") from None
     if version != FORMAT:
         raise InputError(f"'{path}' has format {version}, but this minivae reads format {FORMAT}: update minivae.")
@@ -60,13 +64,7 @@ def _unreadable(path: Path, error: Exception) -> str:
         return f"'{path}' is not a readable checkpoint, as it is no .npz file: give the model.npz of a run."
     if end not in tail:
         return f"'{path}' is not a readable checkpoint: it is truncated, its end is missing; {mend}."
-    return f"'{path}' is not a readable checkpoint: it is damaged ({error}); {mend}."
-
-
-def _read(archive: zipfile.ZipFile, name: str) -> Any:
-    """A member of a zip as an array."""
-    with archive.open(name) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+    return f"'{path}' is not a readable checkpoint: it is damaged ({error or type(error).__name__}); {mend}."
 
 
 def _digest(members: dict[str, Any]) -> Any:
@@ -81,13 +79,57 @@ def _digest(members: dict[str, Any]) -> Any:
 def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
     """The model of a checkpoint, in evaluation mode, and the header."""
     header, arrays = load(path)
+    return build(path, header, arrays).eval(), header
+
+
+def build(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> nn.Module:
+    """The model of a checkpoint's header with the weights among its arrays.
+
+    Raises InputError where the two do not fit, and builds no model that is much larger than its weights.
+    """
     weights = {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
+    xp = backend.current()
+    rng, xp.rng = xp.rng, _Bounded(xp.rng, sum(a.size for a in weights.values()) + SLACK)
     try:
         model: nn.Module = models.build(header["model"], **header["arguments"])
         model.load_state_dict(weights)
-    except (InputError, TypeError, KeyError) as error:
-        raise InputError(f"'{path}' is not a checkpoint of a model that this minivae has: {error}") from None
-    return model.eval(), header
+    except Exception as error:  # of the builders, for arguments that the command line would have refused
+        reason = f"no {error}" if type(error) is KeyError else str(error) or type(error).__name__
+        raise InputError(f"'{path}' is not a checkpoint of a model that this minivae has: {reason}") from None
+    finally:
+        xp.rng = rng
+    for name, a in weights.items():
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            raise InputError(f"'{path}' has weights '{name}' that are not finite: take another checkpoint.")
+    return model
+
+
+class _Bounded:
+    """Draws initial values from a generator, at most so many."""
+
+    def __init__(self, rng: Any, left: int):
+        self.rng = rng
+        self.left = left
+
+    def random(self, shape: tuple[int, ...], **options: Any) -> Any:
+        self._take(shape)
+        return self.rng.random(shape, **options)
+
+    def standard_normal(self, shape: tuple[int, ...], **options: Any) -> Any:
+        self._take(shape)
+        return self.rng.standard_normal(shape, **options)
+
+    def _take(self, shape: tuple[int, ...]) -> None:
+        self.left -= math.prod(shape)
+        if self.left < 0:
+            raise ValueError("its arguments make a larger one than it has weights for")
+
+
+def check_header(path: Path, header: dict[str, Any], **kinds: type) -> None:
+    """Raise InputError unless the header of the file has these fields, each of its kind."""
+    for name, kind in kinds.items():
+        if not isinstance(header.get(name), kind):
+            raise InputError(f"'{path}' does not say how it was trained (it has no {name}): train anew.")
 
 
 def _plain(value: Any) -> Any:

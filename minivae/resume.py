@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -61,10 +62,12 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
     """
     try:
         fingerprint, used = header["fingerprint"], header["backend"]
-        states, counted, history = header["generators"], header["counted"], header["history"]
-        epoch, batch, seconds, skipped = (header[name] for name in ("epoch", "batch", "seconds", "skipped"))
-        means, steps = Means(header["means"]), header["steps"]
-    except (KeyError, TypeError, ValueError, AttributeError):
+        states, counted, history = header["generators"], header["counted"], _rows(header["history"])
+        epoch, batch, skipped, steps = (_natural(header[name]) for name in ("epoch", "batch", "skipped", "steps"))
+        seconds, means = _finite(header["seconds"]), _means(header["means"], history)
+        if epoch != len(history) + 1:
+            raise ValueError("an epoch is missing")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise InputError(
             f"'{path}' holds weights but not the state of a training, so that none can go on from it: train anew."
         ) from None
@@ -86,7 +89,7 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
             setattr(owner, attribute, rng)
         if counted is not None:
             trainer.model.count_on(counted)
-    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"'{path}' does not fit the model that it names: {error}") from None
     trainer.epoch, trainer.batch, trainer.seconds, trainer.skipped = epoch, batch, seconds, skipped
     trainer.means, trainer.history = means, history
@@ -118,6 +121,40 @@ def _generators(trainer: Trainer) -> dict[str, tuple[Any, str]]:
         if getattr(module, "rng", None) is not None:
             found[f"module {i}"] = (module, "rng")  # of dropout
     return found
+
+
+def _natural(value: Any) -> int:
+    """A whole number of at least 0, as JSON gave it; else ValueError."""
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
+
+
+def _rows(history: Any) -> list[dict[str, float]]:
+    """The rows of metrics.csv as JSON gave them; ValueError and its kin where they are none."""
+    if not isinstance(history, list):
+        raise ValueError("the history is no list")
+    for n, row in enumerate(history, 1):
+        if row.keys() != history[0].keys() or row["epoch"] != n or not {"test_loss", "seconds"} <= row.keys():
+            raise ValueError(f"row {n} of the history has other columns")
+        for value in row.values():
+            _finite(value)
+    return history
+
+
+def _means(state: Any, history: list[dict[str, float]]) -> Means:
+    """The means of the epoch in hand, of columns that the history has."""
+    for name, (total, count) in state.items():
+        if (history and name not in history[0]) or not _natural(count):
+            raise ValueError(f"the mean of {name} has no column")
+        _finite(total)
+    return Means(state)
 
 
 def _part(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minivae import backend
+from minivae import backend, checkpoint
 from minivae.errors import InputError
 from minivae.files import atomic_write, clear
 from minivae.lock import NAME, Lock
@@ -76,7 +76,7 @@ def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
 
 def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
     """The trainer of a run that was stopped, as it was at its checkpoint, and its folder, held."""
-    from minivae import checkpoint, data, resume
+    from minivae import data, resume
 
     folder, path = args.resume, args.resume / "model.npz"
     if args.resume.suffix == ".npz" and not args.resume.is_dir():
@@ -89,10 +89,13 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
         if path.is_file():
             header, arrays = checkpoint.load(path)
         else:  # it was stopped before its first checkpoint
-            header, arrays = _read_config(folder / "config.json"), None
+            path = folder / "config.json"
+            header, arrays = _read_config(path), None
         name, arguments, options, saving = _settings(args, header, path)
         source = args.data or header["data"]
         dataset = data.load(source)
+        if arrays is not None:
+            checkpoint.build(path, header, arrays)  # for nothing but to refuse what does not fit
         trainer = _trainer(name, arguments, dataset, options, source)
         if arrays is not None:
             resume.restore(trainer, header, arrays, path)
@@ -109,10 +112,11 @@ def _settings(
     args: argparse.Namespace, header: dict[str, Any], path: Path
 ) -> tuple[str, dict[str, Any], Options, Saving]:
     """What a checkpoint was asked for, with what may be given anew. InputError names what may not."""
+    checkpoint.check_header(path, header, model=str, arguments=dict, data=str, options=dict)
+    name, arguments = header["model"], header["arguments"]
     try:
-        name, arguments = header["model"], header["arguments"]
         options, saving = Options(**header["options"]), Saving(**header.get("saving", {}))
-    except (KeyError, TypeError):
+    except TypeError:
         raise InputError(f"'{path}' does not say how it was trained, so that none can go on: train anew.") from None
     if args.out is not None:
         raise InputError(f"--out {args.out} cannot be given with --resume, which goes on in the run's own folder.")
@@ -213,7 +217,8 @@ def _write_config(out: Path, trainer: Any, saving: Saving) -> None:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
-        assert {"model", "arguments", "data", "options"} <= set(config)
-    except (ValueError, TypeError, AssertionError):
-        raise InputError(f"'{path}' does not say how to train: train anew.") from None
-    return dict(config)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"'{path}' does not say how to train: train anew.")
+    return config

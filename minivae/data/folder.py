@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from minivae.archives import MAX_BYTES
 from minivae.data.arrays import from_npy, from_npz, reading, split_off_test
 from minivae.data.dataset import Array, Dataset
-from minivae.data.idx import MAX_BYTES
 from minivae.errors import InputError
 
 # Pillow reads more formats, but some of them start other programs (EPS: Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm"))
 _GREY = ("1", "L", "LA", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's names
+MAX_PIXELS = 1 << 22  # of an image, as 2048x2048; more is taken for a mistake or a bomb
 _MEND = "replace it by an undamaged copy, or take it away"
 
 
@@ -39,7 +40,7 @@ def from_path(path: str | os.PathLike[str]) -> Dataset:
     if not path.exists():
         raise InputError(f"'{path}' does not exist: give a folder of images, an .npy or an .npz file.")
     readers = {".npy": from_npy, ".npz": from_npz}
-    if path.suffix.lower() not in readers:
+    if path.suffix.lower() not in readers or not path.is_file():
         raise InputError(f"'{path}' is none of a folder of images, an .npy or an .npz file: give one of these.")
     return readers[path.suffix.lower()](path)
 
@@ -81,6 +82,8 @@ def _read(files: list[Path], folder: Path) -> Array:
     from tqdm import tqdm
 
     (width, height), grey = _header(files[0])
+    if width * height > MAX_PIXELS:  # the others are of the same size
+        raise InputError(f"'{files[0]}' is {width}x{height}, more than {MAX_PIXELS:,} pixels: make the images smaller.")
     for file in files[1:]:
         size, also_grey = _header(file)
         grey = grey and also_grey

@@ -9,13 +9,18 @@ Source: B. Frey; S. Roweis, L. Saul, G. Hinton, "Global coordination of local li
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
+from minivae.archives import check_size
 from minivae.data.arrays import reading
 from minivae.data.dataset import Array, Dataset, Split
+from minivae.data.idx import CHUNK
 from minivae.data.places import own_folder
 from minivae.errors import InputError
 from minivae.files import cache_dir
@@ -49,6 +54,7 @@ def _read(path: Path) -> Array:
     """The frames (N, 1, 28, 20); ValueError where the file holds none."""
     from scipy.io import loadmat, whosmat
 
+    _check_size(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what matters is what is found at the end
         held = {name: (shape, kind) for name, shape, kind in whosmat(path, appendmat=False)}  # the headers alone
@@ -59,3 +65,30 @@ def _read(path: Path) -> Array:
     if faces.dtype != np.uint8 or faces.shape != shape:
         raise ValueError(f"its variable ff is {faces.dtype} of shape {faces.shape}, not what its header claims")
     return np.ascontiguousarray(faces.T).reshape(-1, 1, HEIGHT, WIDTH)
+
+
+def _check_size(path: Path) -> None:
+    """Raise ValueError where a compressed variable expands past what `archives.check_size` allows.
+
+    SciPy expands as much as is there. In MATLAB 5, variables follow 128 bytes, each after its type (15: compressed)
+    and its length, of 4 bytes each.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        order = ">" if file.read(128).endswith(b"MI") else "<"
+        while len(head := file.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}II", head)
+            end = file.tell() + length
+            if kind == 15:
+                _expand(file, min(length, size), size)
+            file.seek(end)
+
+
+def _expand(file: IO[bytes], length: int, size: int) -> None:
+    expander, expanded = zlib.decompressobj(), 0
+    while length > 0 and (content := file.read(min(length, CHUNK))):
+        length -= len(content)
+        while content:
+            expanded += len(expander.decompress(content, CHUNK))
+            check_size(expanded, size)
+            content = expander.unconsumed_tail

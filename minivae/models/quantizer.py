@@ -239,6 +239,8 @@ class _Use:
     def restore(self, state: tuple[Any, Any]) -> None:
         """Count on from there."""
         xp, (counts, squares) = backend.current(), state
+        if counts is not None and np.shape(counts) != (self.codes,):
+            raise ValueError(f"counts of shape {np.shape(counts)} are not those of {self.codes} codes.")
         self.counts = None if counts is None else xp.asarray(counts, dtype=np.int64)
         self.squares = None if squares is None else xp.asarray(squares, dtype=np.float64)
 
