@@ -6,6 +6,7 @@ the memory nor the minutes of a large one.
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from collections.abc import Collection
@@ -18,6 +19,7 @@ import numpy.typing as npt
 MAX_BYTES = 8 << 30  # what expands past this is taken for a mistake or a bomb
 MAX_RATIO = 250  # and so is what expands so many times (deflate reaches 1,032, dSprites' images 115),
 MAX_SMALL = 32 << 20  # unless it stays below this
+MAX_HEADER = 10_000  # bytes of an .npy header, as in NumPy
 
 
 def check_size(expanded: int, compressed: int) -> None:
@@ -41,17 +43,22 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, npt.
 
 
 def npy_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The members that are arrays, by their names. Raises ValueError as `check_method`."""
+    """The members that are arrays, by their names. Raises ValueError as `check_member`."""
     members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
     for member in members:
-        check_method(member)
+        check_member(archive, member)
     return {member.filename.removesuffix(".npy"): member for member in members}
 
 
-def check_method(member: zipfile.ZipInfo) -> None:
-    """Raise ValueError unless a member is stored or deflated: other methods take memory as their header pleases."""
+def check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raise ValueError where reading a member would take memory as its header pleases.
+
+    It must be stored or deflated, as the other methods choose their own buffers, and lie within the archive.
+    """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"its {member.filename} is compressed by method {member.compress_type}, expected 0 or 8")
+    if member.header_offset + member.compress_size > archive.start_dir:
+        raise ValueError(f"its {member.filename} claims {member.compress_size:,} bytes, more than there are")
 
 
 def read_npy_header(stream: IO[bytes], size: int | None = None) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -60,10 +67,15 @@ def read_npy_header(stream: IO[bytes], size: int | None = None) -> tuple[tuple[i
     size: how many bytes there are of it in all. Raises ValueError where it claims more, and where it holds objects.
     """
     version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
+    if version not in ((1, 0), (2, 0)):
         raise ValueError(f"it has the .npy version {version}, expected (1, 0) or (2, 0)")
-    shape, by_columns, dtype = readers[version](stream)
+    width = 2 if version == (1, 0) else 4
+    length = stream.read(width)
+    if int.from_bytes(length, "little") > MAX_HEADER:
+        raise ValueError(f"its header claims {int.from_bytes(length, 'little'):,} bytes, expected {MAX_HEADER:,}")
+    header = io.BytesIO(length + stream.read(int.from_bytes(length, "little")))
+    read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read(header)
     claimed = math.prod(shape) * dtype.itemsize
     if dtype.hasobject:
         raise ValueError("it holds Python objects as a pickle, which is never opened")

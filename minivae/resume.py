@@ -82,6 +82,8 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
         )
     try:
         trainer.model.load_state_dict(_part(arrays, "model."))
+        if not (np.asarray(arrays["optimizer.counts"]) <= steps).all():
+            raise ValueError("its optimiser counts more steps than there were")
         trainer.optimizer.load_state_dict(_part(arrays, "optimizer.") | {"steps": steps})
         for i, (name, (owner, attribute)) in enumerate(_generators(trainer).items()):
             seed = abs(hash((trainer.options.seed, steps, i)))  # of integers: the same in every process
@@ -125,7 +127,7 @@ def _generators(trainer: Trainer) -> dict[str, tuple[Any, str]]:
 
 def _natural(value: Any) -> int:
     """A whole number of at least 0, as JSON gave it; else ValueError."""
-    if type(value) is not int or not 0 <= value < 1 << 63:
+    if type(value) is not int or not 0 <= value < 1 << 53:
         raise ValueError(f"{value!r} is no count")
     return value
 

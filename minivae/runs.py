@@ -96,7 +96,12 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
         dataset = data.load(source)
         if arrays is not None:
             checkpoint.build(path, header, arrays)  # for nothing but to refuse what does not fit
-        trainer = _trainer(name, arguments, dataset, options, source)
+        try:
+            trainer = _trainer(name, arguments, dataset, options, source)
+        except Exception as error:  # of the builders, for arguments that the command line would have refused
+            raise InputError(
+                f"'{path}' does not say how to train ({error or type(error).__name__}): train anew."
+            ) from None
         if arrays is not None:
             resume.restore(trainer, header, arrays, path)
         if trainer.epoch > options.epochs + 1:

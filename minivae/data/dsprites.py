@@ -17,7 +17,7 @@ from typing import IO
 
 import numpy as np
 
-from minivae.archives import check_method, check_size
+from minivae.archives import check_member, check_size
 from minivae.data.arrays import reading
 from minivae.data.dataset import Array, Dataset, Split
 from minivae.data.places import obtain
@@ -47,7 +47,7 @@ def _read(path: Path) -> Dataset:
     with zipfile.ZipFile(path) as archive:
         members = [archive.getinfo(name) for name in (IMAGES, CLASSES)]
         for member in members:
-            check_method(member)
+            check_member(archive, member)
         check_size(sum(member.file_size for member in members), path.stat().st_size)
         with archive.open(CLASSES) as stream:
             count = _count(stream, CLASSES, (len(FACTORS),), np.dtype(np.int64))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +120,22 @@ def _header(file: Path) -> tuple[tuple[int, int], bool]:
         return image.size, image.mode in _GREY
 
 
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Within it nothing reaches stderr, to which libtiff writes of itself what is wrong with a file."""
+    if not wanted:
+        yield
+        return
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _pixels(file: Path, mode: str) -> Array:
     """The pixels of an image as uint8: (1, H, W) for mode "L", (3, H, W) for mode "RGB".
 
@@ -126,7 +144,7 @@ def _pixels(file: Path, mode: str) -> Array:
     """
     from PIL import Image
 
-    with Image.open(file, formats=FORMATS) as image:
+    with Image.open(file, formats=FORMATS) as image, _quiet(image.format == "TIFF"):
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise ValueError("32 bits for a pixel, expected 8 or 16")
         if image.mode.startswith("I"):

@@ -18,7 +18,7 @@ import zipfile
 
 import numpy as np
 
-from minivae.archives import check_method
+from minivae.archives import check_member
 from minivae.data.arrays import reading
 from minivae.data.dataset import Array, Dataset, Split
 from minivae.data.places import obtain
@@ -83,7 +83,7 @@ def _drawings(archive: zipfile.ZipFile) -> dict[str, str]:
     if not 1 <= len(found) <= MAX_FILES:
         raise ValueError(f"it has {len(found)} drawings named like images_background/Greek/character01/0394_01.png")
     for name in found:
-        check_method(entries[name])
+        check_member(archive, entries[name])
     for name in found:  # zipfile reads no more than the size that is claimed
         if (size := entries[name].file_size) > MAX_FILE:
             raise ValueError(f"{name} expands to {size} bytes, expected at most {MAX_FILE}")
