@@ -6,13 +6,12 @@ import hashlib
 import math
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivae import backend, checkpoint
+from minivae import __version__, backend, checkpoint
 from minivae.data import Dataset
 from minivae.errors import InputError, NotFinite
 from minivae.progress import Means
@@ -112,8 +111,10 @@ def fingerprint(dataset: Dataset) -> str:
 
 def versions() -> dict[str, str]:
     """The packages whose versions may change the last bits."""
-    names = ("minivae", "numpy", "scipy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    import scipy
+
+    loaded = {"minivae": __version__, "numpy": np.__version__, "scipy": scipy.__version__}
+    return {"python": platform.python_version()} | loaded  # what is installed may change meanwhile
 
 
 def _generators(trainer: Trainer) -> dict[str, tuple[Any, str]]:

@@ -50,7 +50,7 @@ def from_npz(path: Path) -> Dataset:
     """
     with reading(path, _MEND):
         x_train, y_train, x_test, y_test = _load(path)
-        assert x_train is not None  # nosec B101: for the type checker; _choose has found it
+        assert x_train is not None  # for the type checker: _choose has found it  # nosec B101
         images, labels = as_images(x_train, path), _as_labels(y_train, x_train, path)
         if x_test is None:
             train, test = split_off_test(images, labels, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm"))
 _GREY = ("1", "L", "LA", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's names
 MAX_PIXELS = 1 << 22  # of an image, as 2048x2048; more is taken for a mistake or a bomb
+MAX_FILE = 64 << 20  # bytes of an image file
 _MEND = "replace it by an undamaged copy, or take it away"
 
 
@@ -144,7 +146,10 @@ def _pixels(file: Path, mode: str) -> Array:
     """
     from PIL import Image
 
-    with Image.open(file, formats=FORMATS) as image, _quiet(image.format == "TIFF"):
+    if (size := file.stat().st_size) > MAX_FILE:
+        raise ValueError(f"it has {size:,} bytes, expected at most {MAX_FILE:,}")
+    content = io.BytesIO(file.read_bytes())  # of which a false length reads no more than there is
+    with Image.open(content, formats=FORMATS) as image, _quiet(image.format == "TIFF"):
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise ValueError("32 bits for a pixel, expected 8 or 16")
         if image.mode.startswith("I"):

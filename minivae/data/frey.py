@@ -73,10 +73,10 @@ def _read(path: Path) -> Array:
             if kind in (MATRIX, COMPRESSED) and variable.name == b"ff":
                 held = f"{variable.kind} of shape {variable.shape}"
                 rows, *frames = variable.shape
-                if variable.kind == "uint8" and rows == HEIGHT * WIDTH and len(frames) == 1:
-                    if 2 <= frames[0] <= MAX_FRAMES:
-                        check_size(rows * frames[0], size)
-                        return np.frombuffer(variable.elements(), np.uint8).reshape(-1, 1, HEIGHT, WIDTH).copy()
+                fits = len(frames) == 1 and 2 <= frames[0] <= MAX_FRAMES
+                if variable.kind == "uint8" and rows == HEIGHT * WIDTH and fits:
+                    check_size(rows * frames[0], size)
+                    return np.frombuffer(variable.elements(), np.uint8).reshape(-1, 1, HEIGHT, WIDTH).copy()
     raise ValueError(f"its variable ff is {held}, expected uint8 of shape (560, 1965)")
 
 

@@ -61,7 +61,7 @@ class Bench:
     # the command line, as a process would run it
 
     def run(self, argv: list[Any]) -> int:
-        """Run a command; its exit code. AssertionError unless it says one sentence, or nothing, and exits with 0, 1 or 2."""
+        """The exit code of a command: 0, or 1 or 2 with one sentence on stderr; else AssertionError."""
         from minivae.cli import main
 
         errors = self.folder / "stderr"
@@ -92,7 +92,9 @@ class Bench:
     def read_idx(self, rng: random.Random) -> tuple[Path, Callable[[], Any], list[Any]]:
         from minivae.data import read_idx
 
-        content = mutations.idx(rng) if rng.random() < 0.4 else mutations.damaged(rng, rng.choice(self.idx), self.others)
+        content = mutations.idx(rng)
+        if rng.random() < 0.6:
+            content = mutations.damaged(rng, rng.choice(self.idx), self.others)
         path = self.clean("mnist") / "train-images-idx3-ubyte"
         for name in ("train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
             (path.parent / name).write_bytes(self.idx[0])
@@ -247,7 +249,7 @@ def check(value: Any) -> None:
         assert value.train.images.shape[1:] == value.test.images.shape[1:]
 
 
-def work(target: str, first: int, last: int, command_every: int, folder: Path, case: Any, counts: Any, log: Path) -> None:
+def work(target: str, cases: range, command_every: int, folder: Path, case: Any, counts: Any, log: Path) -> None:
     """Read the cases of a target. The first that goes wrong is told in log, and ends the process with 1.
 
     case: the one in hand, which is all that is left where the system ends the process: SIGPROF after a second of the
@@ -268,7 +270,7 @@ def work(target: str, first: int, last: int, command_every: int, folder: Path, c
         now = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    for i in range(first, last):
+    for i in cases:
         case.value = i
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
@@ -288,7 +290,7 @@ def work(target: str, first: int, last: int, command_every: int, folder: Path, c
 
 def _case(bench: Bench, target: str, rng: random.Random, by_command: bool) -> int:
     """1 where the file was read from Python, 2 from the command line; InputError where it was refused."""
-    path, read, command = getattr(bench, target)(rng)
+    _, read, command = getattr(bench, target)(rng)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)  # not for the damage
     if by_command:
         # two epochs of what can be read would take long: whether it goes on is not asked here

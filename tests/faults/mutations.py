@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gzip
 import io
@@ -21,7 +22,7 @@ VALUES = [
     [1], [-1, 4], [[[[]]]], {"a": 1}, [1e9, 1e9], "../../etc", "\ud800",
 ]  # fmt: skip
 DTYPES = [
-    "|u1", "<f4", ">f4", "<f8", "<f2", ">i8", "|b1", "<U3", "<U0", "|S5", "|V7", "|O", "<c8", "<M8[ns]", "<f16", "", "u",
+    "|u1", "<f4", ">f4", "<f8", "<f2", ">i8", "|b1", "<U3", "<U0", "|S5", "|V7", "|O", "<c8", "<M8[ns]", "<f16", "",
     "<U99999999", [("a", "<f4")], [("a", "|O")], [("a", "<f4", (1 << 20, 1 << 20))], "<x9", 5, None,
 ]  # fmt: skip
 
@@ -98,7 +99,7 @@ def npy(rng: random.Random, array: Any) -> bytes:
 
 def zipped(rng: random.Random, members: list[tuple[str, bytes]]) -> bytes:
     """A zip of these members, whose directory may lie: of names, sizes, sums, methods and places."""
-    names = ["../evil.npy", "/tmp/evil.npy", "images.npy", "header.npy", "a\nb.npy", "\x1b[2J.npy", "x", ".npy", "é" * 99]
+    names = ["../evil.npy", "/tmp/evil.npy", "images.npy", "header.npy", "a\nb.npy", "\x1b[2J.npy", "x", "é" * 99]
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", rng.choice([0, 8, 8, 12, 14])) as archive:
         for name, content in members:
@@ -177,7 +178,9 @@ def arrays(rng: random.Random, members: dict[str, Any]) -> dict[str, Any]:
             case 1:
                 members[rng.choice([name + "x", "a\nb", "\x1b[2J", "header", "model.", "optimizer.counts"])] = a
             case 2:
-                members[name] = a.astype(rng.choice(["f8", "f2", "i8", "u1", "?", "c8", "U9", "S4", "M8[s]"]))
+                members[name] = a
+                with contextlib.suppress(ValueError):
+                    members[name] = a.astype(rng.choice(["f8", "f2", "i8", "u1", "?", "c8", "U9", "S4", "M8[s]"]))
             case 3:
                 members[name] = rng.choice([a.reshape(-1), a[None], a.T, a.reshape(-1)[:0], np.zeros(())])
             case 4:

@@ -17,7 +17,7 @@ CASES = {"thorough": 2000, "ci": 100}.get(os.environ.get("HYPOTHESIS_PROFILE", "
 def test_damaged_files(target, tmp_path):
     case, counts, log = CONTEXT.Value("q", -1), CONTEXT.Array("q", 3), tmp_path / "log"
     (tmp_path / "files").mkdir()
-    arguments = (target, 0, CASES, 10, tmp_path / "files", case, counts, log)
+    arguments = (target, range(CASES), 10, tmp_path / "files", case, counts, log)
     process = CONTEXT.Process(target=fuzz.work, args=arguments)
     process.start()
     process.join()
