@@ -1,6 +1,6 @@
 """Memory is flat while a model trains, and a long graph is freed, without the garbage collector.
 
-400 steps of each model; with HYPOTHESIS_PROFILE=thorough 2,000.
+600 steps of each model; with HYPOTHESIS_PROFILE=thorough 2,000.
 """
 
 import gc
@@ -16,8 +16,8 @@ from minivae.data import Dataset, Split
 from minivae.options import Options
 from minivae.train import Trainer
 
-STEPS = 2000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 400
-WARM = 100  # steps after which nothing is allocated for the first time
+STEPS = 2000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 600
+WARM = 200  # steps after which nothing is allocated for the first time
 BATCH = 4
 CASES = {name: (name, {}) for name in models.MODELS} | {
     "conv": ("vae", {"arch": "conv", "channels": (4,)}),
