@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,7 @@ def build(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> nn.Modu
     xp = backend.current()
     rng, xp.rng = xp.rng, _Bounded(xp.rng, sum(a.size for a in weights.values()) + SLACK)
     try:
+        check_arguments(path, header["model"], header["arguments"])
         model: nn.Module = models.build(header["model"], **header["arguments"])
         model.load_state_dict(weights)
     except Exception as error:  # of the builders, for arguments that the command line would have refused
@@ -102,6 +105,26 @@ def build(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> nn.Modu
         if a.dtype.kind == "f" and not np.isfinite(a).all():
             raise InputError(f"'{path}' has weights '{name}' that are not finite: take another checkpoint.")
     return model
+
+
+KINDS: dict[str, Callable[[Any], bool]] = {  # by the annotations of the builders
+    "None": lambda value: value is None,
+    "bool": lambda value: isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int and abs(value) < 1 << 53,
+    "float": lambda value: type(value) in (int, float) and abs(value) < 1e300,
+    "Sequence[int]": lambda value: isinstance(value, list | tuple) and all(map(KINDS["int"], value)),
+}
+KINDS["tuple[int, ...]"] = KINDS["tuple[int, int, int]"] = KINDS["Sequence[int]"]
+
+
+def check_arguments(path: Path, name: str, given: dict[str, Any]) -> None:
+    """Raise InputError where the file has an argument that is not of the kind which the model's builder takes."""
+    models.arguments(name, **given)  # knows the model and its arguments
+    for key, parameter in inspect.signature(models.MODELS[name]).parameters.items():
+        kinds = str(parameter.annotation).split(" | ")
+        if key in given and not any(KINDS[kind](given[key]) for kind in kinds):
+            raise InputError(f"'{path}' has {key} {given[key]!r}, which is no {' or '.join(kinds)}: train anew.")
 
 
 class _Bounded:

@@ -10,7 +10,12 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else " " for c in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The text with a space for each character that a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class NotFinite(FloatingPointError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minivae import backend, checkpoint
-from minivae.errors import InputError
+from minivae.errors import InputError, printable
 from minivae.files import atomic_write, clear
 from minivae.lock import NAME, Lock
 from minivae.options import Options, Saving
@@ -94,6 +94,11 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
         name, arguments, options, saving = _settings(args, header, path)
         source = args.data or header["data"]
         dataset = data.load(source)
+        if arguments.get("shape") != list(dataset.shape):
+            raise InputError(
+                f"the images of '{source}' have shape {dataset.shape}, but '{path}' is for {arguments.get('shape')}: "
+                "name those that it was begun with by --data."
+            )
         if arrays is not None:
             checkpoint.build(path, header, arrays)  # for nothing but to refuse what does not fit
         try:
@@ -117,8 +122,10 @@ def _settings(
     args: argparse.Namespace, header: dict[str, Any], path: Path
 ) -> tuple[str, dict[str, Any], Options, Saving]:
     """What a checkpoint was asked for, with what may be given anew. InputError names what may not."""
-    checkpoint.check_header(path, header, model=str, arguments=dict, data=str, options=dict)
+    header.setdefault("versions", {})
+    checkpoint.check_header(path, header, model=str, arguments=dict, data=str, options=dict, versions=dict)
     name, arguments = header["model"], header["arguments"]
+    checkpoint.check_arguments(path, name, arguments)
     try:
         options, saving = Options(**header["options"]), Saving(**header.get("saving", {}))
     except TypeError:
@@ -146,10 +153,11 @@ def _say_where(trainer: Any, header: dict[str, Any], dataset: Any, folder: Path)
         return
     where = f"epoch {trainer.epoch} of {trainer.options.epochs}, batch {trainer.batch + 1} of {len(trainer.batches)}"
     print(f"{trainer.spec[0]} on {dataset.name}: {folder} goes on at {where}", flush=True)
-    before, now = header.get("versions", {}), versions()
-    changed = [f"{name} {before[name]}, now {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+    now = versions()
+    before = now | header["versions"]
+    changed = [f"{name} {before[name]}, now {now[name]}" for name in now if before[name] != now[name]]
     if changed:
-        print(f"minivae: begun with {', '.join(changed)}: the last bits may differ", file=sys.stderr)
+        print(printable(f"minivae: begun with {', '.join(changed)}: the last bits may differ"), file=sys.stderr)
     if trainer.saved and not backend.current().eager:
         print("minivae: on this backend the noise goes on from a new seed, not as if never stopped", file=sys.stderr)
 

@@ -3,12 +3,19 @@
 40 cases a target, a tenth of them by the command line; with HYPOTHESIS_PROFILE=ci 100, thorough 2,000.
 """
 
+import argparse
 import os
 import signal
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 from faults import fuzz
 from faults.worker import CONTEXT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minivae import InputError, checkpoint, runs
 
 CASES = {"thorough": 2000, "ci": 100}.get(os.environ.get("HYPOTHESIS_PROFILE", "dev"), 40)
 
@@ -28,3 +35,30 @@ def test_damaged_files(target, tmp_path):
     assert sum(counts) == CASES
     assert counts[0] > CASES / 20, "hardly one was refused: are they damaged?"
     print(f"{target}: {counts[0]} refused, {counts[1]} read, {counts[2]} by the command line")
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=9,
+)
+fields = ("model", "arguments", "data", "options", "saving", "versions")
+
+
+known = st.fixed_dictionaries({"format": st.just(checkpoint.FORMAT)}, optional=dict.fromkeys(fields, json))
+
+
+@given(header=json | known)
+def test_headers_of_any_json(header, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "model.npz"
+    with patch.object(checkpoint, "json", wraps=checkpoint.json) as module:
+        module.loads = lambda _: header
+        checkpoint.save(path, {}, {"model.weight": np.zeros(3)})
+        for read in (checkpoint.load_model, resumed):
+            with pytest.raises(InputError, match=r"model\.npz"):
+                read(path)
+
+
+def resumed(path):
+    header, _ = checkpoint.load(path)
+    runs._settings(argparse.Namespace(), header, path)
