@@ -199,6 +199,9 @@ def main(argv: list[str] | None = None) -> int:
     except commands.CheckFailed as error:
         print(error, file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(f"minivae: there is not enough memory ({error}): choose a smaller model or batch", file=sys.stderr)
+        return 1
     except (NotFinite, OSError) as error:  # a training that fails, a full disk, a file taken away
         print(f"minivae: {error}", file=sys.stderr)
         return 1

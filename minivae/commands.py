@@ -17,6 +17,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any], Path]:
 
     path = args.run / "model.npz" if args.run.is_dir() else args.run
     model, header = checkpoint.load_model(path)
+    checkpoint.check_header(path, header, data=str, options=dict)
     return model, header, path.parent
 
 
@@ -46,7 +47,8 @@ def evaluate(args: argparse.Namespace) -> None:
     model, header, _ = _load(args)
     dataset = _data(args, header)
     samples = args.samples if hasattr(model, "nll_bound") else 0
-    means = evaluate(model, dataset.test, binarize=header["options"]["binarize"], samples=samples, seed=args.seed)
+    binarize = header["options"].get("binarize") is True
+    means = evaluate(model, dataset.test, binarize=binarize, samples=samples, seed=args.seed)
     loss, bound = means.pop("loss"), means.pop("nll", None)
     if bound is None:
         print(f"{header['model']} on {dataset.name}, {len(dataset.test):,} test images")

@@ -35,10 +35,13 @@ class Lock:
                 f"process {pid} is at work in the folder '{folder}': wait until it ends, or name another folder."
             ) from None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise InputError(f"the folder '{folder}' cannot be written ({reason}): {mend}.") from None
-        os.truncate(self.file, 0)
-        os.write(self.file, f"{os.getpid()}\n".encode())
+            raise _unwritable(folder, error, mend) from None
+        try:
+            os.truncate(self.file, 0)
+            os.write(self.file, f"{os.getpid()}\n".encode())
+        except OSError as error:  # a full disk has no room for the number either
+            self.release()
+            raise _unwritable(folder, error, mend) from None
 
     def _held(self) -> bool:
         if sys.platform != "win32":
@@ -58,3 +61,8 @@ class Lock:
         """Give the folder free, and take the file away: from path, where the folder was renamed."""
         (path or self.path).unlink(missing_ok=True)
         os.close(self.file)
+
+
+def _unwritable(folder: Path, error: OSError, mend: str) -> InputError:
+    reason = (error.strerror or str(error)).lower()
+    return InputError(f"the folder '{folder}' cannot be written ({reason}): {mend}.")

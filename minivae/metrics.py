@@ -75,7 +75,7 @@ def linear_probe(
         leaf, weight, bias = parameters(theta)
         total = ops.cross_entropy(ops.linear(x, weight, bias), y).sum() + l2 / 2 * (weight * weight).sum()
         total.backward()
-        assert leaf.grad is not None
+        assert leaf.grad is not None  # for the type checker: backward() has just set it  # nosec B101
         return total.item() / len(x), leaf.grad.ravel() / len(x)
 
     best = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).x

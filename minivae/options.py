@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from minivae import optim
@@ -15,6 +16,25 @@ OPTIMIZERS = {
     "adagrad": optim.Adagrad,
     "sgd": optim.SGD,
 }
+
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {  # by annotation
+    "int": ((Integral,), "a whole number"),
+    "float": ((Real,), "a number"),
+    "float | None": ((Real, type(None)), "a number, or none"),
+    "str": ((str,), "a word"),
+    "bool": ((bool,), "true or false"),
+}
+LARGEST = 1 << 128  # of whole numbers; beyond, floats overflow
+
+
+def _check_kinds(options: Options | Saving) -> None:
+    """Raise InputError where a field is not of its kind: a file that was written by hand may hold anything."""
+    for field in fields(options):
+        value, (kinds, name) = getattr(options, field.name), KINDS[str(field.type)]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise InputError(f"{field.name} {value!r} must be {name}.")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise InputError(f"{field.name} has {len(str(value))} digits: give a smaller number.")
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,7 @@ class Options:
     on_nan: str = "stop"
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
             if value < 1:
                 raise InputError(f"{name} {value} trains nothing: give a whole number of at least 1.")
@@ -91,6 +112,7 @@ class Saving:
     best: bool = False
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         number = self.every.removesuffix("m")
         minutes = number != self.every
         try:

@@ -38,7 +38,7 @@ def loss_curves(history: list[dict[str, float]], path: Path, columns: int = 4) -
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         for split, colour, marker in (("train", COLOURS[0], "o"), ("test", COLOURS[3], "s")):
-            values = [row[f"{split}_{name}"] for row in history]
+            values = [row.get(f"{split}_{name}", np.nan) for row in history]
             axes.plot(epochs, values, color=colour, marker=marker if len(epochs) < 30 else None, ms=4, label=split)
         axes.set_title(f"{name.replace('_', ' ')}: test {values[-1]:.4g}")
         axes.set_xlabel("epoch")

@@ -43,7 +43,8 @@ def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
         path.unlink(missing_ok=True)
         return
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    columns = dict.fromkeys(name for row in history for name in row)  # a newer version may count more than an old one
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     with atomic_write(path) as temporary:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivae import backend, checkpoint
+from minivae import __version__, backend, checkpoint
 from minivae.data import Dataset
 from minivae.errors import InputError, NotFinite
 from minivae.progress import Means
@@ -61,10 +61,12 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
     """
     try:
         fingerprint, used = header["fingerprint"], header["backend"]
-        states, counted, history = header["generators"], header["counted"], header["history"]
-        epoch, batch, seconds, skipped = (header[name] for name in ("epoch", "batch", "seconds", "skipped"))
-        means, steps = Means(header["means"]), header["steps"]
-    except (KeyError, TypeError, ValueError, AttributeError):
+        states, counted, history = header["generators"], header["counted"], _rows(header["history"])
+        epoch, batch, skipped, steps = (_natural(header[name]) for name in ("epoch", "batch", "skipped", "steps"))
+        seconds, means = _finite(header["seconds"]), _means(header["means"], history)
+        if epoch != len(history) + 1:
+            raise ValueError("an epoch is missing")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise InputError(
             f"'{path}' holds weights but not the state of a training, so that none can go on from it: train anew."
         ) from None
@@ -79,6 +81,8 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
         )
     try:
         trainer.model.load_state_dict(_part(arrays, "model."))
+        if not (np.asarray(arrays["optimizer.counts"]) <= steps).all():
+            raise ValueError("its optimiser counts more steps than there were")
         trainer.optimizer.load_state_dict(_part(arrays, "optimizer.") | {"steps": steps})
         for i, (name, (owner, attribute)) in enumerate(_generators(trainer).items()):
             seed = abs(hash((trainer.options.seed, steps, i)))  # of integers: the same in every process
@@ -86,7 +90,7 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
             setattr(owner, attribute, rng)
         if counted is not None:
             trainer.model.count_on(counted)
-    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"'{path}' does not fit the model that it names: {error}") from None
     trainer.epoch, trainer.batch, trainer.seconds, trainer.skipped = epoch, batch, seconds, skipped
     trainer.means, trainer.history = means, history
@@ -107,8 +111,10 @@ def fingerprint(dataset: Dataset) -> str:
 
 def versions() -> dict[str, str]:
     """The packages whose versions may change the last bits."""
-    names = ("minivae", "numpy", "scipy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    import scipy
+
+    loaded = {"minivae": __version__, "numpy": np.__version__, "scipy": scipy.__version__}
+    return {"python": platform.python_version()} | loaded  # what is installed may change meanwhile
 
 
 def _generators(trainer: Trainer) -> dict[str, tuple[Any, str]]:
@@ -118,6 +124,40 @@ def _generators(trainer: Trainer) -> dict[str, tuple[Any, str]]:
         if getattr(module, "rng", None) is not None:
             found[f"module {i}"] = (module, "rng")  # of dropout
     return found
+
+
+def _natural(value: Any) -> int:
+    """A whole number of at least 0, as JSON gave it; else ValueError."""
+    if type(value) is not int or not 0 <= value < 1 << 53:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
+
+
+def _rows(history: Any) -> list[dict[str, float]]:
+    """The rows of metrics.csv as JSON gave them; ValueError and its kin where they are none."""
+    if not isinstance(history, list):
+        raise ValueError("the history is no list")
+    for n, row in enumerate(history, 1):
+        if row.keys() != history[0].keys() or row["epoch"] != n or not {"test_loss", "seconds"} <= row.keys():
+            raise ValueError(f"row {n} of the history has other columns")
+        for value in row.values():
+            _finite(value)
+    return history
+
+
+def _means(state: Any, history: list[dict[str, float]]) -> Means:
+    """The means of the epoch in hand, of columns that the history has."""
+    for name, (total, count) in state.items():
+        if (history and name not in history[0]) or not _natural(count):
+            raise ValueError(f"the mean of {name} has no column")
+        _finite(total)
+    return Means(state)
 
 
 def _part(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:

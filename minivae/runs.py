@@ -10,8 +10,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minivae import backend
-from minivae.errors import InputError
+from minivae import backend, checkpoint
+from minivae.errors import InputError, printable
 from minivae.files import atomic_write, clear
 from minivae.lock import NAME, Lock
 from minivae.options import Options, Saving
@@ -76,7 +76,7 @@ def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
 
 def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
     """The trainer of a run that was stopped, as it was at its checkpoint, and its folder, held."""
-    from minivae import checkpoint, data, resume
+    from minivae import data, resume
 
     folder, path = args.resume, args.resume / "model.npz"
     if args.resume.suffix == ".npz" and not args.resume.is_dir():
@@ -89,11 +89,24 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
         if path.is_file():
             header, arrays = checkpoint.load(path)
         else:  # it was stopped before its first checkpoint
-            header, arrays = _read_config(folder / "config.json"), None
+            path = folder / "config.json"
+            header, arrays = _read_config(path), None
         name, arguments, options, saving = _settings(args, header, path)
         source = args.data or header["data"]
         dataset = data.load(source)
-        trainer = _trainer(name, arguments, dataset, options, source)
+        if arguments.get("shape") != list(dataset.shape):
+            raise InputError(
+                f"the images of '{source}' have shape {dataset.shape}, but '{path}' is for {arguments.get('shape')}: "
+                "name those that it was begun with by --data."
+            )
+        if arrays is not None:
+            checkpoint.build(path, header, arrays)  # for nothing but to refuse what does not fit
+        try:
+            trainer = _trainer(name, arguments, dataset, options, source)
+        except Exception as error:  # of the builders, for arguments that the command line would have refused
+            raise InputError(
+                f"'{path}' does not say how to train ({error or type(error).__name__}): train anew."
+            ) from None
         if arrays is not None:
             resume.restore(trainer, header, arrays, path)
         if trainer.epoch > options.epochs + 1:
@@ -109,10 +122,13 @@ def _settings(
     args: argparse.Namespace, header: dict[str, Any], path: Path
 ) -> tuple[str, dict[str, Any], Options, Saving]:
     """What a checkpoint was asked for, with what may be given anew. InputError names what may not."""
+    header.setdefault("versions", {})
+    checkpoint.check_header(path, header, model=str, arguments=dict, data=str, options=dict, versions=dict)
+    name, arguments = header["model"], header["arguments"]
+    checkpoint.check_arguments(path, name, arguments)
     try:
-        name, arguments = header["model"], header["arguments"]
         options, saving = Options(**header["options"]), Saving(**header.get("saving", {}))
-    except (KeyError, TypeError):
+    except TypeError:
         raise InputError(f"'{path}' does not say how it was trained, so that none can go on: train anew.") from None
     if args.out is not None:
         raise InputError(f"--out {args.out} cannot be given with --resume, which goes on in the run's own folder.")
@@ -137,10 +153,11 @@ def _say_where(trainer: Any, header: dict[str, Any], dataset: Any, folder: Path)
         return
     where = f"epoch {trainer.epoch} of {trainer.options.epochs}, batch {trainer.batch + 1} of {len(trainer.batches)}"
     print(f"{trainer.spec[0]} on {dataset.name}: {folder} goes on at {where}", flush=True)
-    before, now = header.get("versions", {}), versions()
-    changed = [f"{name} {before[name]}, now {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+    now = versions()
+    before = now | header["versions"]
+    changed = [f"{name} {before[name]}, now {now[name]}" for name in now if before[name] != now[name]]
     if changed:
-        print(f"minivae: begun with {', '.join(changed)}: the last bits may differ", file=sys.stderr)
+        print(printable(f"minivae: begun with {', '.join(changed)}: the last bits may differ"), file=sys.stderr)
     if trainer.saved and not backend.current().eager:
         print("minivae: on this backend the noise goes on from a new seed, not as if never stopped", file=sys.stderr)
 
@@ -213,7 +230,8 @@ def _write_config(out: Path, trainer: Any, saving: Saving) -> None:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
-        assert {"model", "arguments", "data", "options"} <= set(config)
-    except (ValueError, TypeError, AssertionError):
-        raise InputError(f"'{path}' does not say how to train: train anew.") from None
-    return dict(config)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"'{path}' does not say how to train: train anew.")
+    return config

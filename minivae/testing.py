@@ -159,15 +159,15 @@ def check_example(
     value = y.numpy().copy()
     if oracle:
         expected = np.asarray(oracle(*given))
-        assert value.shape == expected.shape, f"the shape is {value.shape}, the oracle's {expected.shape}"
+        _require(value.shape == expected.shape, f"the shape is {value.shape}, the oracle's {expected.shape}")
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=1e-10, err_msg="the value is not the oracle's")
 
     report = gradcheck(lambda *ts: fn(*_with(args, floats, ts)), _of(args, floats), rtol=rtol, name=_name(fn))
 
     single, single_leaves = at(np.float32)
-    assert single.dtype == np.float32 or y.dtype != np.float64, f"float32 inputs give {single.dtype}"
+    _require(single.dtype == np.float32 or y.dtype != np.float64, f"float32 inputs give {single.dtype}")
     with no_grad():
-        assert not at(np.float64)[0].requires_grad, "no_grad() records a graph"
+        _require(not at(np.float64)[0].requires_grad, "no_grad() records a graph")
     if not y.requires_grad:
         return report
 
@@ -179,7 +179,7 @@ def check_example(
     single.backward(cotangent.astype(np.float32))
     for i, leaf, copy, half in zip(floats, leaves, copies, single_leaves, strict=True):
         if leaf.grad is not None and half.grad is not None and copy.grad is not None:
-            assert half.grad.dtype == np.float32, f"input {i} is float32, its gradient {half.grad.dtype}"
+            _require(half.grad.dtype == np.float32, f"input {i} is float32, its gradient {half.grad.dtype}")
             message = f"strides change the gradient of input {i}"
             strided, plain = backend.to_numpy(leaf.grad), backend.to_numpy(copy.grad)
             np.testing.assert_allclose(strided, plain, rtol=1e-9, atol=1e-12, err_msg=message)
@@ -191,6 +191,12 @@ def check_example(
         raise AssertionError("a second backward() finds a graph: the first did not free it")
     _freed(fn, args, floats)
     return report
+
+
+def _require(condition: bool, message: str) -> None:
+    """What assert does, under python -O too."""
+    if not condition:
+        raise AssertionError(message)
 
 
 def _moved(xp: Any, value: Any) -> Any:
@@ -210,7 +216,8 @@ def _freed(fn: Callable[..., Tensor], args: Sequence[Any], floats: list[int]) ->
         y = fn(*_with(args, floats, leaves))
         y.backward(backend.of(y.data).ones_like(y.data))
         del leaves, y
-        assert not any(ref() is not None for ref in alive), "a reference cycle keeps the inputs alive after backward()"
+        kept = any(ref() is not None for ref in alive)
+        _require(not kept, "a reference cycle keeps the inputs alive after backward()")
     finally:
         if was_enabled:
             gc.enable()

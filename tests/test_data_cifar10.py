@@ -201,3 +201,19 @@ def test_real() -> None:
     assert dataset.test.labels is not None and np.bincount(dataset.test.labels).tolist() == [1000] * 10
     means = dataset.train.images[::10].mean(axis=(0, 2, 3)) / 255
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=0.01)  # as everyone normalises by
+
+
+def test_another_process_was_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has unpacked the archive and taken it away just as this one wants to open it."""
+    monkeypatch.setenv("MINIVAE_CACHE", str(tmp_path))
+    monkeypatch.delenv("MINIVAE_DATA", raising=False)
+
+    def download(urls: list[str], path: Path, *_: object, **__: object) -> Path:
+        folder = path.with_name("cifar-10-batches-bin")
+        folder.mkdir(parents=True)
+        for name in FILES:
+            (folder / name).write_bytes(bytes(2 * 3073))
+        return path
+
+    monkeypatch.setattr("minivae.data.download.download", download)
+    assert len(cifar10().train) == 10

@@ -84,7 +84,7 @@ def test_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory(path: Path) -> None:
     """What is taken besides the images is a few chunks."""
-    images = np.zeros((20_000, 64, 64), np.uint8)
+    images = (np.random.default_rng(0).random((20_000, 64, 64), np.float32) < 0.003).astype(np.uint8)
     save(path, imgs=images, latents_classes=np.zeros((20_000, 6), np.int64))
     tracemalloc.start()
     dataset = dsprites()

@@ -95,7 +95,6 @@ def test_a_folder_in_its_place(folder: Path) -> None:
 def test_bomb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused by the header, before anything of it is expanded."""
     monkeypatch.setattr("minivae.data.frey.MAX_FRAMES", 1000)
-    monkeypatch.setattr("scipy.io.loadmat", None)
     savemat(folder / FILE, {"ff": np.zeros((560, 1001), np.uint8)}, do_compression=True)
     with pytest.raises(InputError, match=r"ff is uint8 of shape \(560, 1001\)"):
         frey_faces()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minivae import data
-from minivae.errors import InputError
+from minivae.errors import InputError, printable
 
 
 @pytest.mark.parametrize("name", ["glyphs", "letters", "sprites", "documents"])
@@ -53,7 +53,7 @@ def test_unknown(name: str) -> None:
     with pytest.raises(InputError) as caught:
         data.load(name)
     for part in (
-        f"'{name}'",
+        f"'{printable(name)}'",
         "glyphs, letters, sprites, documents, mnist, fashion-mnist",
         "path of a folder",
         ".npy",

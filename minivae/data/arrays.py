@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -9,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minivae.archives import check_size, npy_members, read_npy_header, read_npz
 from minivae.data.dataset import Array, Dataset, Split
-from minivae.data.idx import MAX_BYTES
 from minivae.errors import InputError
 
 # The arrays of an .npz: train images, their labels, test images, their labels.
@@ -28,7 +30,10 @@ def from_npy(path: Path) -> Dataset:
     Raises InputError where the file is damaged or holds no such images.
     """
     with reading(path, _MEND):
-        array = np.lib.format.open_memmap(path, mode="r")  # so that a false header costs nothing
+        with path.open("rb") as file:
+            read_npy_header(file, path.stat().st_size)
+        check_size(path.stat().st_size, path.stat().st_size)
+        array = np.lib.format.open_memmap(path, mode="r")  # not twice in memory
         train, test = split_off_test(as_images(array, path), None, path)
     return Dataset(path.stem, train, test)
 
@@ -40,12 +45,12 @@ def from_npz(path: Path) -> Dataset:
     train_images, train_labels, test_images, test_labels, or images, labels; only the first of each
     line must be there, and a single array may have any name. Labels are whole numbers or strings,
     one for each image; their sorted values name the classes. Without test images, a tenth of the
-    images is for testing. Raises InputError where the file is damaged, expands past `MAX_BYTES` or
-    holds no such arrays.
+    images is for testing. Raises InputError where the file is damaged, expands past what
+    `archives.check_size` allows or holds no such arrays.
     """
     with reading(path, _MEND):
         x_train, y_train, x_test, y_test = _load(path)
-        assert x_train is not None
+        assert x_train is not None  # for the type checker: _choose has found it  # nosec B101
         images, labels = as_images(x_train, path), _as_labels(y_train, x_train, path)
         if x_test is None:
             train, test = split_off_test(images, labels, path)
@@ -115,9 +120,12 @@ def split_off_test(images: Array, labels: Array | None, path: Path) -> tuple[Spl
 
 @contextmanager
 def reading(path: Path, mend: str) -> Iterator[None]:
-    """Turn whatever a decoder trips over in a damaged file into one InputError."""
+    """Turn whatever a decoder trips over in a damaged file into one InputError, and say nothing else."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it would write to stderr
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong is an error, or does not matter
+            yield
     except InputError:
         raise
     except Exception as error:  # zipfile, NumPy and Pillow raise a dozen kinds
@@ -128,16 +136,9 @@ def reading(path: Path, mend: str) -> Iterator[None]:
 def _load(path: Path) -> list[Array | None]:
     """The four arrays of a line of NAMES; None for each that is not there."""
     with zipfile.ZipFile(path) as archive:
-        entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-        members = {entry.filename.removesuffix(".npy"): entry for entry in entries}
-        chosen = [members.get(name or "") for name in _choose(members, path)]
-        size = sum(member.file_size for member in chosen if member)  # zipfile reads no more
-        if size > MAX_BYTES:
-            raise InputError(
-                f"'{path}' expands to {size / 2**30:.1f} GiB, more than the {MAX_BYTES >> 30} GiB "
-                "that are read: save fewer or smaller images."
-            )
-        return [_read_member(archive, member) if member else None for member in chosen]
+        chosen = _choose(npy_members(archive), path)
+    arrays = read_npz(path, [name for name in chosen if name])
+    return [arrays.get(name or "") for name in chosen]
 
 
 def _choose(members: Collection[str], path: Path) -> tuple[str | None, ...]:
@@ -150,12 +151,6 @@ def _choose(members: Collection[str], path: Path) -> tuple[str | None, ...]:
         f"'{path}' has the arrays {', '.join(members) or '(none)'}, expected images and labels, or "
         "x_train, y_train, x_test and y_test: rename them."
     )
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    with archive.open(member) as file:
-        array: Array = np.lib.format.read_array(file, allow_pickle=False)
-    return array
 
 
 def _as_labels(labels: Array | None, images: Array, path: Path) -> Array | None:

@@ -105,6 +105,8 @@ def _fetch(folder: Path) -> None:
             for file, content in _members(tar):
                 with atomic_write(folder / file) as temporary, temporary.open("wb") as out:
                     shutil.copyfileobj(content, out)
+    except FileNotFoundError:  # another process has unpacked it meanwhile and taken it away
+        return
     except OSError as error:
         raise InputError(
             f"cannot write CIFAR-10 into '{folder}' ({error.strerror}): make room there, or set MINIVAE_CACHE to "

@@ -17,6 +17,7 @@ from typing import IO
 
 import numpy as np
 
+from minivae.archives import check_member, check_size
 from minivae.data.arrays import reading
 from minivae.data.dataset import Array, Dataset, Split
 from minivae.data.places import obtain
@@ -44,6 +45,10 @@ def dsprites() -> Dataset:
 
 def _read(path: Path) -> Dataset:
     with zipfile.ZipFile(path) as archive:
+        members = [archive.getinfo(name) for name in (IMAGES, CLASSES)]
+        for member in members:
+            check_member(archive, member)
+        check_size(sum(member.file_size for member in members), path.stat().st_size)
         with archive.open(CLASSES) as stream:
             count = _count(stream, CLASSES, (len(FACTORS),), np.dtype(np.int64))
             classes = np.frombuffer(_exactly(stream, 8 * len(FACTORS) * count), np.int64).reshape(count, -1)

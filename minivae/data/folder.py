@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from minivae.archives import MAX_BYTES
 from minivae.data.arrays import from_npy, from_npz, reading, split_off_test
 from minivae.data.dataset import Array, Dataset
-from minivae.data.idx import MAX_BYTES
 from minivae.errors import InputError
 
 # Pillow reads more formats, but some of them start other programs (EPS: Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm"))
 _GREY = ("1", "L", "LA", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's names
+MAX_PIXELS = 1 << 22  # of an image, as 2048x2048; more is taken for a mistake or a bomb
+MAX_FILE = 64 << 20  # bytes of an image file
 _MEND = "replace it by an undamaged copy, or take it away"
 
 
@@ -39,7 +44,7 @@ def from_path(path: str | os.PathLike[str]) -> Dataset:
     if not path.exists():
         raise InputError(f"'{path}' does not exist: give a folder of images, an .npy or an .npz file.")
     readers = {".npy": from_npy, ".npz": from_npz}
-    if path.suffix.lower() not in readers:
+    if path.suffix.lower() not in readers or not path.is_file():
         raise InputError(f"'{path}' is none of a folder of images, an .npy or an .npz file: give one of these.")
     return readers[path.suffix.lower()](path)
 
@@ -81,6 +86,8 @@ def _read(files: list[Path], folder: Path) -> Array:
     from tqdm import tqdm
 
     (width, height), grey = _header(files[0])
+    if width * height > MAX_PIXELS:  # the others are of the same size
+        raise InputError(f"'{files[0]}' is {width}x{height}, more than {MAX_PIXELS:,} pixels: make the images smaller.")
     for file in files[1:]:
         size, also_grey = _header(file)
         grey = grey and also_grey
@@ -115,6 +122,22 @@ def _header(file: Path) -> tuple[tuple[int, int], bool]:
         return image.size, image.mode in _GREY
 
 
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Within it nothing reaches stderr, to which libtiff writes of itself what is wrong with a file."""
+    if not wanted:
+        yield
+        return
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _pixels(file: Path, mode: str) -> Array:
     """The pixels of an image as uint8: (1, H, W) for mode "L", (3, H, W) for mode "RGB".
 
@@ -123,7 +146,10 @@ def _pixels(file: Path, mode: str) -> Array:
     """
     from PIL import Image
 
-    with Image.open(file, formats=FORMATS) as image:
+    if (size := file.stat().st_size) > MAX_FILE:
+        raise ValueError(f"it has {size:,} bytes, expected at most {MAX_FILE:,}")
+    content = io.BytesIO(file.read_bytes())  # of which a false length reads no more than there is
+    with Image.open(content, formats=FORMATS) as image, _quiet(image.format == "TIFF"):
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise ValueError("32 bits for a pixel, expected 8 or 16")
         if image.mode.startswith("I"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minivae.archives import read_npz
 from minivae.data.dataset import Array
 from minivae.errors import InputError
 from minivae.files import atomic_write, cache_dir
@@ -28,10 +29,10 @@ def cached(file: str, make: Callable[[], dict[str, Any]], fits: Callable[[dict[s
     """
     path = cache_dir() / file
     # A damaged file makes zipfile and NumPy raise a dozen kinds.
-    with suppress(Exception), path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
-        arrays = dict(found)
-        if fits(arrays):
-            return arrays
+    with suppress(Exception):
+        found = read_npz(path)
+        if fits(found):
+            return found
     arrays = make()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

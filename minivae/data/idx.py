@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
+from minivae.archives import MAX_BYTES, check_size
 from minivae.data.dataset import Array
 from minivae.errors import InputError
 
-MAX_BYTES = 8 << 30  # a file that expands past this is taken for a mistake or a bomb
 CHUNK = 1 << 20
 _DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _MAX_DIMS = 32  # the most that every NumPy can hold
@@ -35,13 +35,13 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     """The array in an IDX file, gzip-compressed or not (its content decides, not its name).
 
     Returns an array of the file's shape, in the machine's byte order. Memory is taken for the size
-    which the header claims, and never more is read than that.
-    Raises InputError where the file is missing, damaged, cut short, too long or not IDX.
+    which the header claims, where the file can hold it, and never more is read than that.
+    Raises InputError where the file is missing, damaged, cut short, too long, a bomb or not IDX.
     """
     path = Path(path)
     try:
         with open_content(path) as stream:
-            return parse_idx(stream)
+            return parse_idx(stream, path.stat().st_size)
     except OSError as error:
         reason = error.strerror or f"damaged gzip, {error}"
     except (ValueError, EOFError, zlib.error) as error:
@@ -51,14 +51,17 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
 
 def open_content(path: Path) -> io.BufferedIOBase:
     """The file for reading in binary, expanded on the way where it begins like gzip."""
+    if path.exists() and not path.is_file() and not path.is_dir():  # open() would wait for a pipe's other end
+        raise ValueError("it is no file")
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if compressed else path.open("rb")
 
 
-def parse_idx(stream: io.BufferedIOBase) -> Array:
+def parse_idx(stream: io.BufferedIOBase, size: int | None = None) -> Array:
     """The array in a stream of uncompressed IDX, which ends with it.
 
+    size: of the file that it is read from, compressed or not, which bounds what the header may claim.
     Raises ValueError with the reason where it is not IDX, besides what the stream itself raises.
     """
     magic = stream.read(4)
@@ -73,9 +76,11 @@ def parse_idx(stream: io.BufferedIOBase) -> Array:
         raise ValueError("it ends within its header")
     shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
     dtype = np.dtype(_DTYPES[magic[2]])
-    if math.prod(max(size, 1) for size in shape) * dtype.itemsize > MAX_BYTES:
+    claimed = math.prod(max(length, 1) for length in shape) * dtype.itemsize
+    if claimed > MAX_BYTES:
         raise ValueError(f"it claims the shape {shape}, more than {MAX_BYTES >> 30} GiB")
-
+    if size is not None and 0 not in shape:
+        check_size(claimed, size)
     try:
         array = np.empty(shape, dtype)
     except MemoryError:

@@ -18,6 +18,7 @@ import zipfile
 
 import numpy as np
 
+from minivae.archives import check_member
 from minivae.data.arrays import reading
 from minivae.data.dataset import Array, Dataset, Split
 from minivae.data.places import obtain
@@ -81,6 +82,8 @@ def _drawings(archive: zipfile.ZipFile) -> dict[str, str]:
     found = {name: match[1] for name in sorted(entries) if (match := _DRAWING.fullmatch(name))}
     if not 1 <= len(found) <= MAX_FILES:
         raise ValueError(f"it has {len(found)} drawings named like images_background/Greek/character01/0394_01.png")
+    for name in found:
+        check_member(archive, entries[name])
     for name in found:  # zipfile reads no more than the size that is claimed
         if (size := entries[name].file_size) > MAX_FILE:
             raise ValueError(f"{name} expands to {size} bytes, expected at most {MAX_FILE}")

@@ -239,8 +239,12 @@ class _Use:
     def restore(self, state: tuple[Any, Any]) -> None:
         """Count on from there."""
         xp, (counts, squares) = backend.current(), state
+        if counts is not None and np.shape(counts) != (self.codes,):
+            raise ValueError(f"counts of shape {np.shape(counts)} are not those of {self.codes} codes.")
+        if (counts is None) != (squares is None):
+            raise ValueError("counts without a sum of squares, or the other way round, are of no use.")
         self.counts = None if counts is None else xp.asarray(counts, dtype=np.int64)
-        self.squares = None if squares is None else xp.asarray(squares, dtype=np.float64)
+        self.squares = None if squares is None else xp.asarray(float(squares), dtype=np.float64)
 
     def read(self) -> dict[str, float]:
         counts, squares = self.counts, self.squares

@@ -1,6 +1,6 @@
 """kill -9 at random instants of training and of saving: resumed, the run ends with the bits of one left in peace.
 
-20 instants a case; with HYPOTHESIS_PROFILE=thorough 200. An instant is the n-th call of a function, so that a failure
+12 instants a case; with HYPOTHESIS_PROFILE=thorough 200. An instant is the n-th call of a function, so that a failure
 repeats itself on any machine.
 """
 
@@ -15,7 +15,7 @@ from faults import worker
 
 from minivae import checkpoint
 
-INSTANTS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 20
+INSTANTS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 12
 CASES = {
     "vae": ["vae", "--hidden", "8", "--latent", "2", "--anneal", "2", "--keep-best"],
     # saves after each step
