@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivae import backend, checkpoint
+from minivae import backend, blas, checkpoint
 from minivae.data import Dataset
 from minivae.errors import InputError, NotFinite
 from minivae.progress import Means
@@ -106,9 +106,9 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The packages whose versions may change the last bits."""
+    """The packages whose versions may change the last bits, and the BLAS with its kernels and threads."""
     names = ("minivae", "numpy", "scipy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"python": platform.python_version()} | {name: version(name) for name in names} | {"blas": blas.name()}
 
 
 def _generators(trainer: Trainer) -> dict[str, tuple[Any, str]]:
