@@ -3,6 +3,7 @@
 from minivae import backend, models, nn, ops, optim
 from minivae.anomaly import detect_anomaly
 from minivae.backend import manual_seed, use
+from minivae.dlpack import from_dlpack
 from minivae.errors import InputError, NotFinite
 from minivae.gradcheck import gradcheck
 from minivae.pairs import from_vjp
@@ -10,6 +11,6 @@ from minivae.tensor import Tensor, no_grad, op
 
 __version__ = "0.1.0"
 __all__ = [
-    "InputError", "NotFinite", "Tensor", "backend", "detect_anomaly", "from_vjp", "gradcheck", "manual_seed", "models",
-    "nn", "no_grad", "op", "ops", "optim", "use",
+    "InputError", "NotFinite", "Tensor", "backend", "detect_anomaly", "from_dlpack", "from_vjp", "gradcheck",
+    "manual_seed", "models", "nn", "no_grad", "op", "ops", "optim", "use",
 ]  # fmt: skip

@@ -31,9 +31,8 @@ def evaluate(
     model.eval()
     statistics(model)  # begins to count
     means = Means()
-    batches = Batches(split, batch_size, shuffle=False)
+    batches = Batches(split, batch_size, shuffle=False, xp=xp)
     for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
-        x = xp.asarray(x)
         if binarize:
             x = binarized(x, rng)
         loss = model.loss(x, rng)

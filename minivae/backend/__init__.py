@@ -12,33 +12,80 @@ from typing import Any
 
 import numpy as np
 
-from minivae.backend.device import CuPy
+from minivae.backend.device import ELSE, CuPy
 from minivae.backend.fusion import fuse
-from minivae.backend.host import Array, Backend
+from minivae.backend.host import Array, Backend, Memory, keep_freed_memory
+from minivae.backend.pool import set_threads, threads
 from minivae.errors import InputError
 
-__all__ = ["NAMES", "Array", "Backend", "CuPy", "current", "fuse", "is_array", "manual_seed", "of", "to_numpy", "use"]
+__all__ = [
+    "LIBRARIES", "Array", "Backend", "CuPy", "Memory", "current", "fuse", "host", "is_array", "manual_seed", "of",
+    "set_threads", "shortage", "threads", "to_numpy", "use",
+]  # fmt: skip
 
-NAMES = ("numpy", "cupy")
+LIBRARIES: dict[str, type[Backend]] = {"numpy": Backend, "cupy": CuPy}
 
 _loaded: dict[type, Backend] = {np.ndarray: Backend()}
 _current: Backend | None = None
 
 
-def use(name: str) -> Backend:
-    """Make new arrays with this library from now on: "numpy" or "cupy"."""
+def use(name: str | None = None, tf32: bool = False) -> Backend:
+    """Make new arrays with this library from now on.
+
+    name: "numpy"; "cupy", or "cupy:1" for the second GPU; "auto" for the GPU where there is a usable one, else NumPy,
+    with a printed line that says which and why; left out, $MINIVAE_BACKEND, else NumPy. tf32: let the GPU's tensor
+    cores multiply float32 matrices, of whose entries they keep ten bits of mantissa. Raises InputError where it cannot.
+    """
     global _current
-    if name not in NAMES:
-        raise InputError(f"unknown backend '{name}': choose one of {', '.join(NAMES)}.")
-    loaded = {backend.name: backend for backend in _loaded.values()}
-    _current = loaded.get(name) or CuPy()
-    _loaded[_current.ndarray] = _current
+    name = name or os.environ.get("MINIVAE_BACKEND") or "numpy"
+    library, colon, number = name.partition(":")
+    if name == "auto":
+        _current = _automatic(tf32)
+    elif library not in LIBRARIES or (colon and not (number.isdecimal() and issubclass(LIBRARIES[library], CuPy))):
+        raise InputError(f"unknown backend '{name}': choose numpy, cupy, cupy:N for GPU number N, or auto.")
+    elif issubclass(LIBRARIES[library], CuPy):
+        _current = _on_device(library, int(number or 0), tf32)
+    elif tf32:
+        raise InputError("tf32 is a way of GPUs to multiply: use it with --backend cupy, or leave it out.")
+    else:
+        _current = host()
+    keep_freed_memory()
     return _current
+
+
+def _on_device(library: str, number: int, tf32: bool) -> Backend:
+    """CuPy, on this device: the one that is loaded if it is as wanted."""
+    for backend in _loaded.values():
+        if isinstance(backend, CuPy) and (backend.name, backend.number, backend.tf32) == (library, number, tf32):
+            return backend
+    made = LIBRARIES[library](number, tf32)  # type: ignore[call-arg]
+    _loaded[made.ndarray] = made
+    return made
+
+
+def _automatic(tf32: bool) -> Backend:
+    try:
+        backend = _on_device("cupy", 0, tf32)
+        print(f"minivae: on {backend.device()}")
+    except InputError as error:
+        backend = host()
+        print(f"minivae: on NumPy, as {error}".replace(f", {ELSE}", ""))
+    return backend
 
 
 def current() -> Backend:
     """The backend of new arrays: what `use` chose, else $MINIVAE_BACKEND, else NumPy."""
-    return _current or use(os.environ.get("MINIVAE_BACKEND") or "numpy")
+    return _current or use()
+
+
+def host() -> Backend:
+    """NumPy, whatever is in use."""
+    return _loaded[np.ndarray]
+
+
+def shortage(error: MemoryError) -> str:
+    """A MemoryError in a sentence: what was asked for and what is free, as far as the backend knows."""
+    return (_current or host()).shortage(error)
 
 
 def is_array(value: object) -> bool:
