@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minivae import backend, commands, data, models, runs
+from minivae import backend, blas, commands, data, models, runs
 from minivae.errors import InputError, NotFinite
 
 
@@ -68,7 +68,10 @@ def parser() -> Parser:
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     common = Parser(add_help=False)
-    common.add_argument("--backend", metavar="NAME", help="numpy (default) or cupy, for an NVIDIA GPU")
+    common.add_argument("--backend", metavar="NAME", help="numpy (default), cupy for an NVIDIA GPU, cupy:1, or auto")
+    common.add_argument("--tf32", action="store_true", help="let a GPU round the factors of matrix products to 10 bits")
+    threads = f"threads on which BLAS computes (default: one for each core, at most {blas.MOST_THREADS})"
+    common.add_argument("--threads", type=at_least(1), metavar="N", help=threads)
     on_run = Parser(add_help=False, parents=[common])
     on_run.add_argument("run", type=Path, help="a run, such as runs/vae-glyphs, its model.npz, or what was exported")
     on_run.add_argument("--seed", type=at_least(0), default=0, help="of the noise (default 0)")
@@ -187,9 +190,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     try:
         args = parser().parse_args(argv)
-        if args.backend:
-            backend.use(args.backend)
+        if args.backend or args.tf32:
+            backend.use(args.backend, args.tf32)
         backend.current()
+        if args.threads:
+            blas.set_threads(args.threads)
+            backend.set_threads(args.threads)
         args.function(args)
     except InputError as error:
         print(f"minivae: {error}", file=sys.stderr)
@@ -199,10 +205,10 @@ def main(argv: list[str] | None = None) -> int:
     except commands.CheckFailed as error:
         print(error, file=sys.stderr)
         return 1
-    except MemoryError as error:
-        print(f"minivae: there is not enough memory ({error}): choose a smaller model or batch", file=sys.stderr)
-        return 1
     except (NotFinite, OSError) as error:  # a training that fails, a full disk, a file taken away
         print(f"minivae: {error}", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f"minivae: {backend.shortage(error)}", file=sys.stderr)
         return 1
     return 0

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from minivae import backend
+from minivae import backend, blas
 from minivae.errors import InputError
 
 
@@ -117,8 +117,8 @@ def encode(args: argparse.Namespace) -> None:
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"'{path}' is neither an .npz nor a .csv: name a file with one of these endings.")
     split = getattr(_data(args, header), args.split)
-    batches = Batches(split, 500, shuffle=False).epoch(0)
-    codes = np.concatenate([backend.to_numpy(model.encode(backend.current().asarray(x))) for x in batches])
+    batches = Batches(split, 500, shuffle=False, xp=backend.current()).epoch(0)
+    codes = np.concatenate([backend.to_numpy(model.encode(x)) for x in batches])
     labels = {} if split.labels is None else {"labels": split.labels}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         if path.suffix == ".npz":
@@ -167,21 +167,21 @@ def info(args: argparse.Namespace) -> None:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    from threadpoolctl import threadpool_info
-
     rows = {"minivae": version("minivae"), "Python": platform.python_version()}
     for package in ("numpy", "scipy", "matplotlib", "cupy-cuda12x", "cupy-cuda13x"):
         try:
             rows[package] = version(package)
         except PackageNotFoundError:
             rows[package] = "not installed"
-    rows["backend"] = f"{backend.current().name} ({backend.current().device()})"
-    for pool in threadpool_info():
-        if pool["user_api"] == "blas":
-            rows["BLAS"] = f"{pool['internal_api']} {pool['version']}, kernels for {pool.get('architecture', '?')}"
-            rows["threads"] = str(pool["num_threads"])
+    xp = backend.current()
+    rows["backend"] = f"{xp.name} ({xp.device()})"
+    rows["memory"] = ", ".join(f"{n / 2**20:,.0f} MB {what}" for what, n in xp.memory()._asdict().items())
+    rows["BLAS"], pool = blas.name(), blas.library()
+    if pool.get("internal_api") == "openblas":
+        rows["kernels"] = blas.reason(pool["architecture"], blas.flags(), os.environ)
+    rows["threads"] = f"{pool.get('num_threads', '?')} on {os.cpu_count()} cores; --threads N sets them"
     try:
-        rows["GPU"] = backend.CuPy().device()
+        rows["GPU"] = (xp if isinstance(xp, backend.CuPy) else backend.CuPy()).device()
     except InputError as error:
         rows["GPU"] = f"none: {error}"
     for name, value in rows.items():

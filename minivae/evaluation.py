@@ -27,11 +27,10 @@ def evaluate(
     xp = backend.current()
     rng = xp.generator(seed)
     means = Means()
-    batches = Batches(split, batch_size, shuffle=False)
+    batches = Batches(split, batch_size, shuffle=False, xp=xp)
     with evaluating(model):
         statistics(model)  # begins to count
         for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
-            x = xp.asarray(x)
             if binarize:
                 x = binarized(x, rng)
             loss = model.loss(x, rng)

@@ -11,7 +11,7 @@ is neither g nor a view belongs to backward(), which may add to it in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from minivae.backend import Array, Backend
@@ -28,7 +28,7 @@ class Node:
 
     __slots__ = ("dtype", "edges", "grad", "name", "shape")
 
-    def __init__(self, name: str, value: Array, edges: tuple[tuple[Node, Vjp], ...] | None):
+    def __init__(self, name: str, value: Array, edges: Sequence[tuple[Node, Vjp]] | None):
         self.name = name
         self.shape: tuple[int, ...] = value.shape
         self.dtype = value.dtype
@@ -45,6 +45,7 @@ def backward(root: Node, seed: Array, xp: Backend) -> None:
     cotangents = {root: seed}
     owned: set[Node] = set()  # nodes whose cotangent no one else holds
     ready = [root]
+    ndarray = xp.ndarray
     while ready:
         node = ready.pop()
         g = cotangents.pop(node)
@@ -57,19 +58,22 @@ def backward(root: Node, seed: Array, xp: Backend) -> None:
         edges, node.edges = node.edges, None
         for parent, vjp in edges:
             gradient = vjp(g)
-            if type(gradient) is not xp.ndarray or gradient.shape != parent.shape or gradient.dtype != parent.dtype:
+            if type(gradient) is not ndarray or gradient.shape != parent.shape or gradient.dtype != parent.dtype:
                 gradient = _fit(xp, gradient, parent, node)
-            if parent not in cotangents:
+            before = cotangents.get(parent)
+            if before is None:
                 cotangents[parent] = gradient
                 if gradient is not g and gradient.base is None:
                     owned.add(parent)
             elif parent in owned:
-                cotangents[parent] += gradient
+                before += gradient
             else:
-                cotangents[parent] = xp.asarray(cotangents[parent] + gradient)
+                cotangents[parent] = xp.asarray(before + gradient)
                 owned.add(parent)
-            pending[parent] -= 1
-            if not pending[parent]:
+            waiting = pending[parent] - 1
+            if waiting:
+                pending[parent] = waiting
+            else:
                 ready.append(parent)
 
 

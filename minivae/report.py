@@ -135,7 +135,7 @@ def outliers(model: Any, inside: Dataset, outside: Dataset, path: Path, seed: in
 def score(model: Any, split: Split, seed: int = 0) -> dict[str, Any]:
     """Every score of the model of all images of a split, (N,) each, on the host."""
     rng = backend.current().generator(seed)
-    parts = [model.scores(backend.current().asarray(x), rng) for x in Batches(split, 500, shuffle=False).epoch(0)]
+    parts = [model.scores(x, rng) for x in Batches(split, 500, shuffle=False, xp=backend.current()).epoch(0)]
     return {name: np.concatenate([backend.to_numpy(part[name]) for part in parts]) for name in parts[0]}
 
 

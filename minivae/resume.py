@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivae import __version__, backend, checkpoint
+from minivae import __version__, backend, blas, checkpoint
 from minivae.data import Dataset
 from minivae.errors import InputError, NotFinite
 from minivae.progress import Means
@@ -110,11 +110,12 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The packages whose versions may change the last bits."""
+    """The packages whose versions may change the last bits, and the BLAS with its kernels and threads."""
     import scipy
 
-    loaded = {"minivae": __version__, "numpy": np.__version__, "scipy": scipy.__version__}
-    return {"python": platform.python_version()} | loaded  # what is installed may change meanwhile
+    # of what is loaded: what is installed may change meanwhile
+    packages = {"minivae": __version__, "numpy": np.__version__, "scipy": scipy.__version__}
+    return {"python": platform.python_version()} | packages | {"blas": blas.name()}
 
 
 def _generators(trainer: Trainer) -> dict[str, tuple[Any, str]]:

@@ -100,7 +100,8 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
                 "name those that it was begun with by --data."
             )
         if arrays is not None:
-            checkpoint.build(path, header, checkpoint.model_state(arrays))  # for nothing but to refuse what does not fit
+            # for nothing but to refuse what does not fit
+            checkpoint.build(path, header, checkpoint.model_state(arrays))
         try:
             trainer = _trainer(name, arguments, dataset, options, source)
         except Exception as error:  # of the builders, for arguments that the command line would have refused

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from minivae import backend, graph
+from minivae import backend, dlpack, graph
 from minivae.backend import Array
 from minivae.graph import Node, Vjp
 
@@ -124,6 +124,12 @@ class Tensor:
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("a Tensor does not turn into a NumPy array by itself: call its numpy().")
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return dlpack.exported(self, options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         body = np.array2string(self.numpy(), separator=", ", threshold=20, precision=4, prefix="Tensor(")
@@ -240,10 +246,13 @@ def op(forward: Callable[..., tuple[Array, Sequence[Vjp | None]]]) -> Callable[.
                 bound.apply_defaults()
                 args, options = bound.args, bound.kwargs
         arrays = list(args)
+        parents = []  # (i, node) of each operand i that needs a gradient
         xp = None
         for i, arg in enumerate(args):
             if isinstance(arg, Tensor):
                 arrays[i] = array = arg.data
+                if arg._node is not None:
+                    parents.append((i, arg._node))
             elif backend.is_array(arg):
                 array = arg
             else:
@@ -261,22 +270,12 @@ def op(forward: Callable[..., tuple[Array, Sequence[Vjp | None]]]) -> Callable[.
             value = xp.asarray(value)
         if inspect_op is not None:
             vjps = inspect_op(name, arrays, value, vjps)
-        if _recording:
-            edges = tuple(
-                [
-                    (arg._node, vjp)
-                    for arg, vjp in zip(args, vjps, strict=False)
-                    if isinstance(arg, Tensor) and arg._node is not None and vjp is not None
-                ]
-            )
-            for arg in args[len(vjps) :]:
-                if isinstance(arg, Tensor) and arg._node is not None:
-                    raise TypeError(
-                        f"'{name}' has no derivative with respect to operand {args.index(arg)}: detach() it."
-                    )
-            if edges:
-                return _wrap(value, Node(name, value, edges))
-        return _wrap(value, None)
+        if not _recording or not parents:
+            return _wrap(value, None)
+        if parents[-1][0] >= len(vjps):
+            raise TypeError(f"'{name}' has no derivative with respect to operand {parents[-1][0]}: detach() it.")
+        edges = [(node, vjp) for i, node in parents if (vjp := vjps[i]) is not None]
+        return _wrap(value, Node(name, value, edges) if edges else None)
 
     apply.__signature__ = signature  # type: ignore[attr-defined]
     apply.forward = forward  # type: ignore[attr-defined]

@@ -53,7 +53,7 @@ class Trainer:
         self.spec = spec
         self.source = source
         self.optimizer = OPTIMIZERS[options.optimizer](model.parameters(), options.lr)
-        self.batches = Batches(dataset.train, options.batch_size, options.seed)
+        self.batches = Batches(dataset.train, options.batch_size, options.seed, xp=backend.current())
         self.rng = backend.current().generator(options.seed)
         self.schedules: dict[str, optim.Schedule] = {}
         if options.anneal:
@@ -113,7 +113,7 @@ class Trainer:
         title = f"epoch {self.epoch}/{self.options.epochs}"
         for x in progress.bar(batches, len(self.batches), title, self.batch):
             before = self.optimizer.steps
-            loss, norm = self._step(backend.current().asarray(x))
+            loss, norm = self._step(x)
             if self.optimizer.steps > before:
                 self.means.add(len(x), train_loss=loss.total.data, gradient_norm=norm)
                 self.means.add(len(x), **{f"train_{name}": term.data for name, term in loss.terms.items()})

@@ -236,6 +236,15 @@ def affine(draw: Any) -> Call:
     return tuple(numbers(draw(seeds), (*leading, n), (m, n), *bias)), {}
 
 
+@st.composite
+def grouped(draw: Any) -> Call:
+    groups, each = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    pixels = draw(st.sampled_from([(), (3,), (2, 2), (4, 3), (8, 8)]))
+    n, c = draw(st.integers(2, 3)), groups * each  # PyTorch refuses one value a channel
+    options = {"groups": groups, "eps": draw(st.sampled_from([1e-2, 1e-1]))}
+    return tuple(numbers(draw(seeds), (n, c, *pixels), (c,), (c,))), options
+
+
 SUBSCRIPTS = [
     "ij,jk->ik", "i,i->", "i,j->ij", "ij,kj", "ji", "ij->", "ij->j", "ij->ji", "ij,ij->ij", "bij,bjk->bik", "i,j",
     "ii->", "ii", "ii->i", "iij->j", "iji->ij", "ii,i->i", "iii->i", "i,ij,j->", "ij,jk,kl->il", "ij,jk,ki",
@@ -459,6 +468,10 @@ TABLE = [
         "standardize", ops.standardize, reduced(keepdims=False, eps=st.sampled_from([1e-2, 1e-1])),
         torch_standardize,
     ),
+    Row(
+        "group_norm", ops.group_norm, grouped(),
+        lambda t, x, weight, bias, groups, eps: t.nn.functional.group_norm(x, groups, weight, bias, eps),
+    ),
     # quantize: the value moves with x, so that finite differences see the gradient
     Row(
         "straight_through", lambda x: ops.straight_through(x, x.detach() + 0.5), elementwise(real),
@@ -506,6 +519,11 @@ TABLE = [
         summed(lambda t, mu, logvar: torch_kl(t, mu, logvar, mu * 0, logvar * 0)), weak=True,
     ),
     Row("kl_normal", ops.kl_normal, elementwise(real, real, real, real, axis=True), summed(torch_kl), weak=True),
+    # sample
+    Row(
+        "reparameterize", ops.reparameterize, elementwise(real, real, real),
+        lambda t, mu, logvar, eps: mu + (0.5 * logvar).exp() * eps, weak=True,
+    ),
     # shape
     Row(
         "astype", ops.astype, elementwise(real, dtype=st.just(np.float64)),

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy_only
+import nvrtc
 import pytest
 import strict
 from hypothesis import HealthCheck, settings
@@ -46,12 +47,15 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("backend") == "numpy":
-        return
-    about_numpy = [item for item in items if numpy_only.reason(Path(item.path).name, item.name)]
-    config.hook.pytest_deselected(items=about_numpy)
-    items[:] = [item for item in items if item not in about_numpy]
+    left_out = [] if nvrtc.library() else [item for item in items if "nvrtc" in item.originalname]
+    if config.getoption("backend") != "numpy":
+        left_out += [item for item in items if numpy_only.reason(Path(item.path).name, item.name)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header(config):
-    return f"backend: {backend.current().name} ({backend.current().device()})"
+    lines = [f"backend: {backend.current().name} ({backend.current().device()})"]
+    if not nvrtc.library():
+        lines.append(f"NVRTC is not installed: the tests that compile kernels for GPUs are left out; {nvrtc.HINT}")
+    return lines

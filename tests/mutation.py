@@ -33,13 +33,16 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the processe
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [*sorted(p for p in (ROOT / "minivae/ops").glob("*.py") if p.name != "__init__.py"), ROOT / "minivae/graph.py"]
-SHARED = {"_shifted"}  # forward code whose results the vjps share
+# forward code whose results the vjps share
+SHARED = {
+    "_shifted", "_softplus", "_gelu", "_silu", "_bernoulli", "_gaussian", "_squares", "_kl_unit", "_kl", "_normal",
+}  # fmt: skip
 ENGINE_CASES = ["add", "mul", "concatenate", "split", "linear", "kl_normal.broadcast", "nn.LayerNorm", "einsum"]
 TIMEOUT = 150.0  # seconds for one mutant: a loop without end is noticed
 
 EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names them
     "relu(a) is positive exactly where a is.": [
-        "activation.relu | input for output | lambda g: xp.where(a > 0, g, 0)",
+        "activation.relu | input for output | lambda g: _drelu(xp, a, g)",
     ],
     "Where all axes are reduced, a 0-d array broadcasts as well as one with those axes back.": [
         "reduction._restore | operand wrong | if keepdims or reduced.ndim == 0:",

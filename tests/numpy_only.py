@@ -10,8 +10,9 @@ LEFT_OUT = {
         "test_data_glyphs.py", "test_data_idx.py", "test_data_letters.py", "test_data_load.py", "test_data_mnist.py",
         "test_data_omniglot.py", "test_data_sprites.py",
     ],
+    "kernels run on the stand-in, whatever the backend of the suite": ["test_kernels.py"],
     "figures are drawn and scores computed from arrays on the host": ["test_plots.py", "test_metrics.py"],
-    "they start Python anew, on NumPy": ["test_demos.py", "test_mutation.py", "test_readme.py"],
+    "they start Python anew, on NumPy": ["test_blas.py", "test_demos.py", "test_mutation.py", "test_readme.py"],
     "a check of values would wait for the device, and so is made on NumPy alone": [
         "test_ops_values.py::test_a_label_out_of_range", "test_likelihood.py::test_data_out_of_range",
         "test_autoencoder.py::test_pixels_out_of_range",
@@ -22,7 +23,7 @@ LEFT_OUT = {
         "test_optim.py::test_a_step_needs_no_memory_of_the_size_of_the_model",
         "test_conv.py::test_only_a_few_images_are_gathered_at_once",
     ],
-    "PyTorch is the oracle of NumPy; test_backends.py compares the stand-in with NumPy to the bit": [
+    "PyTorch is the oracle of NumPy; test_backends.py compares CuPy with NumPy": [
         "test_conv_torch.py", "test_nn_torch.py", "test_ops_torch.py", "test_optim_torch.py", "test_vae_torch.py",
         "test_vqvae_torch.py", "test_weights_torch.py",
     ],
@@ -31,6 +32,7 @@ LEFT_OUT = {
         "test_testing.py::test_arguments_that_are_no_arrays_are_handed_on",
     ],
     "the functions of the results are of arrays on the host": ["test_results.py"],
+    "the benchmark's rivals compute on the host": ["test_benchmark.py"],
     "they hold the rounding of float32 against that of float64 in NumPy": ["test_precision.py"],
     "a resumed run has the same bits on NumPy: the state of CuPy's generator cannot be read": [
         "test_resume.py", "test_runs.py",

@@ -1,15 +1,22 @@
-"""NumPy and the strict stand-in for CuPy: the same results, checkpoints both ways, nothing moved in a step unasked."""
+"""NumPy and CuPy: the same results, checkpoints both ways, nothing moved in a step unasked.
 
+CuPy is the strict stand-in for it, or with `pytest --backend cupy` itself.
+"""
+
+import math
 import re
 from pathlib import Path
 
 import numpy as np
+import nvrtc
 import pytest
 import strict
 
-from minivae import backend, checkpoint, checks, models, ops, optim
+from minivae import Tensor, backend, checkpoint, checks, models, ops, optim
 from minivae.cases import CASES
+from minivae.data import Dataset, Split
 from minivae.testing import check_op
+from minivae.train import Options, Trainer
 
 SHAPE = (1, 8, 8)
 IMAGES = np.random.default_rng(0).random((16, *SHAPE), dtype=np.float32)
@@ -30,28 +37,37 @@ MODELS = {
     "vqvae fsq": ("vqvae", {"channels": (4,), "quantizer": "fsq"}),
 }
 every_model = pytest.mark.parametrize("kind", MODELS)
+OTHER = "cupy" if backend.current().name == "cupy" else "strict"
+EPS = 2.0**-23
+# How far losses and gradients (as vectors) may differ, in roundings of float32: at the first step, and at the tenth.
+# On the stand-in exp, log and tanh differ by one or two from NumPy's: measured 2.5 in a gradient. Adam divides each
+# entry of it by its own size, so that tiny ones move their weights as far as large ones do, and their roundings too:
+# measured 60 at the tenth step. A GPU sums matrix products in another order besides; there nothing is measured yet.
+FIRST, TENTH = {"strict": (16, 1024), "cupy": (256, 16384)}[OTHER]
+LR, STEPS = 1e-2, 10
 
 
-@pytest.fixture(autouse=True)
-def backend_as_it_was():
-    before, generators = backend.current(), [(b, b.rng) for b in backend._loaded.values()]
-    yield
-    backend.use(before.name)
-    for one, rng in generators:
-        one.rng = rng
+class Noise:
+    """NumPy's random numbers, moved to a backend."""
+
+    def __init__(self, xp, seed):
+        self.xp, self.host = xp, np.random.default_rng(seed)
+
+    def __getattr__(self, name):
+        return lambda *args, **options: self.xp.asarray(getattr(self.host, name)(*args, **options))
 
 
 class Run:
-    """A model on a backend, of the same weights and noise on each."""
+    """A model on a backend, of the same weights and noise on each. own_noise: that of the backend."""
 
-    def __init__(self, library, kind):
+    def __init__(self, library, kind, own_noise=False):
         self.xp = backend.use(library)
-        backend.manual_seed(0)
+        self.xp.rng = Noise(self.xp, 0)
         name, arguments = MODELS[kind]
         self.spec = name, {"shape": SHAPE} | arguments
         self.model = models.build(name, **self.spec[1])
-        self.optimizer = optim.Adam(self.model.parameters(), 1e-2)
-        self.rng = self.xp.generator(1)
+        self.optimizer = optim.Adam(self.model.parameters(), LR)
+        self.rng = self.xp.generator(1) if own_noise else Noise(self.xp, 1)
         images = np.rint(3 * IMAGES[:, 0, 0:1].repeat(2, 1).reshape(16, -1)[:, :12]) if kind == "words" else IMAGES
         self.x = self.xp.asarray(images)
 
@@ -68,31 +84,96 @@ class Run:
 
 
 @every_model
-def test_ten_steps_agree_to_the_bit(kind):
-    runs = [Run(library, kind) for library in ("numpy", "strict")]
-    for _ in range(10):
+def test_ten_steps_agree(kind):
+    """Of every model, from the same weights and with the same noise: the loss, all gradients, the weights after it."""
+    runs = [Run(library, kind) for library in ("numpy", OTHER)]
+    for step in range(STEPS):
+        allowed = EPS * (FIRST if step == 0 else TENTH)
         totals = []
         for run in runs:
             backend.use(run.xp.name)
             totals.append(run.step().total.item())
-        assert totals[0] == totals[1]
+        assert math.isclose(*totals, rel_tol=allowed)
         for a, b in zip(*(run.gradients() for run in runs), strict=True):
-            np.testing.assert_array_equal(a, b)
+            assert np.linalg.norm(b - a) <= allowed * np.linalg.norm(a)
     ours, theirs = (run.model.state_dict() for run in runs)
-    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    for name in ours:  # none has come further than a hundredth of the way that it can have gone
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=EPS * TENTH, atol=LR * STEPS / 100)
 
 
 @every_model
 def test_a_step_moves_nothing_and_waits_for_nothing(kind):
     """The batch is there already. The first step may look at its data: a codebook begins by k-means."""
-    run = Run("strict", kind)
+    run = Run("strict", kind, own_noise=True)
     with checks(False):  # which wait
         run.step()
         strict.counts.clear()
         loss = run.step()
-    assert not +strict.counts, strict.counts
+    assert not moved(), strict.counts
     loss.total.item()
-    assert +strict.counts == {"waits": 1}  # so they are counted
+    assert moved() == {"waits": 1}  # so they are counted
+
+
+def moved():
+    """What the stand-in counted, but for kernels launched."""
+    return {what: n for what, n in strict.counts.items() if n and what != "launches"}
+
+
+@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_what_the_loop_moves(kind, fits, monkeypatch):
+    """Data on the device: nothing in a step. Data that do not fit: the batch. In an epoch: the order, and the row."""
+    if not fits:
+        monkeypatch.setattr(strict.cuda.runtime, "memGetInfo", lambda: (1000, 1 << 30))
+    images = IMAGES if kind == "float32" else np.rint(255 * IMAGES).astype(np.uint8)
+    counted, read = {}, []
+    for steps, test in ((4, images), (8, images.repeat(80, axis=0))):  # one batch to evaluate, and three
+        xp = backend.use("strict")
+        split = Split(images.repeat(steps // 4, axis=0))
+        model = models.build("vae", shape=SHAPE)
+        trainer = Trainer(model, Dataset("drawn", split, Split(test), ()), Options(epochs=4, batch_size=4, clip=1.0))
+        rows = []
+        for _ in range(4):
+            strict.counts.clear()
+            trainer._epoch(None)
+            rows.append(moved())
+            trainer._evaluate()
+        counted[steps] = rows[1:]  # the data are moved in the first epoch
+        assert type(next(trainer.batches.epoch(5))) is xp.ndarray
+        strict.counts.clear()
+        trainer._epoch(None)
+        strict.counts.clear()
+        trainer._evaluate()
+        assert moved()["to_device"] == (1 if fits else -(-len(test) // 500)), strict.counts  # the order, or the batches
+        read.append(moved()["waits"])
+    assert read[0] == read[1] <= 16, read  # the numbers of the row, and whether all were finite
+    if fits:
+        assert all(rows == [{"to_device": 1}] * 3 for rows in counted.values()), counted
+    else:
+        assert counted == {n: [{"to_device": n}] * 3 for n in counted}, counted
+
+
+def test_batches_are_the_same_on_both_backends(monkeypatch):
+    from minivae.data import Batches
+
+    images = np.random.default_rng(0).integers(0, 256, (11, 1, 3, 3), dtype=np.uint8)
+    for data in (images, images.astype(np.float32) / 255):
+        for free in (1 << 30, 10):
+            monkeypatch.setattr(strict.cuda.runtime, "memGetInfo", lambda free=free: (free, 1 << 30))
+            there = Batches(Split(data), 4, seed=3, xp=backend.use("strict")).epoch(2, start=1)
+            for ours, theirs in zip(Batches(Split(data), 4, seed=3).epoch(2, start=1), there, strict=True):
+                np.testing.assert_array_equal(ours, backend.to_numpy(theirs))
+
+
+@pytest.mark.parametrize("architecture", ["sm_70", "sm_80", "sm_90"])
+def test_nvrtc_compiles_every_kernel_that_ran(architecture):
+    """Of the tests before, and the models' at least."""
+    for kind in ("vae conv", "vqvae"):
+        Run("strict", kind).step()
+    assert strict.compiled
+    for source in strict.compiled.values():
+        size, log = nvrtc.compiled(source, architecture)
+        assert size > 0 and not log, log
 
 
 @pytest.mark.parametrize(("there", "back"), [("numpy", "strict"), ("strict", "numpy")])
@@ -108,7 +189,8 @@ def test_checkpoints_go_between_backends(there, back, kind, tmp_path):
     xp = backend.use(back)
     model, _ = checkpoint.load_model(tmp_path / "model.npz")
     assert {type(p.data) for p in model.parameters()} == {xp.ndarray}
-    np.testing.assert_array_equal(backend.to_numpy(model.reconstruct(xp.asarray(backend.to_numpy(run.x)))), expected)
+    reconstructed = backend.to_numpy(model.reconstruct(xp.asarray(backend.to_numpy(run.x))))
+    np.testing.assert_allclose(reconstructed, expected, rtol=0, atol=16 * EPS)  # of sigmoids, up to 1
     optimizer = optim.Adam(model.parameters(), 1e-2)
     optimizer.load_state_dict(run.optimizer.state_dict())
     assert type(optimizer.state["m"][0]) is xp.ndarray
@@ -140,63 +222,11 @@ def test_counts_of_indices():
         assert counted.dtype == np.int64
 
 
-# ---- the stand-in itself ----
-
-REFUSED = {
-    "numpy on the right": lambda a, n: a + n,
-    "numpy on the left": lambda a, n: n + a,
-    "numpy in place": lambda a, n: a.__iadd__(n),
-    "numpy in a function": lambda a, n: strict.add(a, n),
-    "numpy alone in a function": lambda a, n: strict.sum(n),
-    "numpy assigned": lambda a, n: a.__setitem__(slice(None), n),
-    "numpy as an index": lambda a, n: a[np.array([0])],
-    "numpy's function": lambda a, n: np.sum(a),
-    "numpy's ufunc": lambda a, n: np.exp(a),
-    "conversion": lambda a, n: np.asarray(a),
-    "a ufunc's where": lambda a, n: strict.exp(a, where=a > 0),
-    "a sum's initial": lambda a, n: strict.sum(a, initial=0),
-    "a method's where": lambda a, n: a.max(where=a > 0),
-    "at of int64": lambda a, n: strict.add.at(strict.zeros(2, int), strict.zeros(1, int), 1),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_the_stand_in_refuses(name):
-    with pytest.raises(TypeError):
-        REFUSED[name](strict.ones(3), np.ones(3))
-
-
-@pytest.mark.parametrize("name", ["errstate", "vecdot", "block", "nditer", "insert", "einsum_path"])
-def test_the_stand_in_lacks_what_cupy_lacks(name):
-    assert hasattr(np, name)
-    assert not hasattr(strict, name)
-
-
-def test_what_arrays_generators_and_ufuncs_lack():
-    assert not hasattr(strict.ones(2), "setflags") and not hasattr(strict.ones(2).flags, "writeable")
-    assert not any(hasattr(strict.random.default_rng(0), name) for name in ("normal", "permutation", "shuffle"))
-    assert hasattr(strict.add, "reduce") and not hasattr(strict.maximum, "reduce")
-    assert hasattr(strict.maximum, "at") and not hasattr(strict.multiply, "at")
-    assert hasattr(ops, "sum") and not isinstance(strict.ones(2), np.ndarray)
-
-
-def test_reductions_and_entries_are_arrays_and_reading_them_is_counted():
-    a = strict.ones((2, 3))
-    for scalar in (a.sum(), strict.mean(a), a[0, 1], a.max() + 1):
-        assert type(scalar) is strict.ndarray and scalar.shape == ()
-    strict.counts.clear()
-    assert (float(a.sum()), int(a.sum()), bool(a.all()), a.sum().item(), f"{a.sum():.1f}") == (6, 6, True, 6, "6.0")
-    assert strict.counts["waits"] >= 4
-    assert (strict.counts["to_host"], strict.counts["to_device"]) == (0, 0)
-    strict.asnumpy(strict.asarray(np.ones(2)))
-    assert (strict.counts["to_host"], strict.counts["to_device"]) == (1, 1)
-
-
-def test_entries_are_views():
-    a = strict.ones(3)
-    a[1][...] = 5
-    assert a.tolist() == [1, 5, 1]
-    assert a[1:].base is not None and a.copy().base is None
+def test_clip_without_bounds():
+    """CuPy's clip needs one, and its where an array."""
+    a = Tensor(backend.use("strict").ones(3), requires_grad=True)
+    (ops.clip(a) * 2 + ops.clip(a, low=2) + ops.clip(a, high=2)).sum().backward()
+    assert a.grad.tolist() == [3, 3, 3]
 
 
 def test_only_backend_py_knows_of_cupy():

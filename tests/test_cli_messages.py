@@ -70,7 +70,7 @@ def test_arrays(here, capsys, what):
 def test_a_bomb(here, capsys, monkeypatch):
     with zipfile.ZipFile("bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as file:
         np.lib.format.write_array(file, np.zeros((2000, 64, 64), np.uint8))
-    monkeypatch.setattr("minivae.data.arrays.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("minivae.archives.MAX_BYTES", 1 << 20)
     said(capsys, ["train", "vae", "--data", "bomb.npz"], "bomb.npz", "expands to")
 
 

@@ -266,8 +266,8 @@ def test_group_norm():
     y = layer(Tensor(X * 3 + 1)).data.reshape(2, 2, -1)
     np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(y.std(-1), 1, atol=1e-4)
-    layer.weight.data[:] = [1, 2, 3, 4]
-    layer.bias.data[:] = [4, 3, 2, 1]
+    layer.weight.data[:] = np.array([1, 2, 3, 4])
+    layer.bias.data[:] = np.array([4, 3, 2, 1])
     scaled = layer(Tensor(X * 3 + 1)).data
     scale, shift = np.array([1, 2, 3, 4])[:, None, None], np.array([4, 3, 2, 1])[:, None, None]
     np.testing.assert_allclose(scaled, y.reshape(X.shape) * scale + shift, rtol=1e-5, atol=1e-5)

@@ -1,6 +1,9 @@
 """Random graphs: the engine against finite differences, PyTorch, the rules of differentiation, and its memory."""
 
 import gc
+import platform
+import subprocess
+import sys
 import tracemalloc
 
 import pytest
@@ -196,3 +199,25 @@ def test_memory_returns_to_where_it_was_without_the_collector():
     finally:
         tracemalloc.stop()
         gc.enable()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory in their own way")
+def test_freed_memory_is_kept_for_the_next_step():
+    """A step meets no page that the system took back: in a process of its own, whose memory no other test shaped."""
+    program = """
+import resource
+import numpy
+from minivae import backend
+
+def step():
+    return [numpy.ones(1 << 19, numpy.float32) for _ in range(8)]  # 8 arrays of 512 pages, all freed by the caller
+
+backend.use("numpy")
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 512

@@ -63,6 +63,12 @@ def standard(a, axis, eps):
     return centred / ops.sqrt(ops.mean(centred * centred, axis=axis, keepdims=True) + eps)
 
 
+def grouped_norm(x, weight, bias, groups, eps):
+    y = standard(x.reshape((len(x), groups, -1)), -1, eps).reshape(x.shape)
+    shape = (-1,) + (1,) * (x.ndim - 2)
+    return y * weight.reshape(shape) + bias.reshape(shape)
+
+
 def dense(x, weight, bias=None):
     y = ops.einsum("...i,oi->...o", x, weight)
     return y if bias is None else y + bias
@@ -75,12 +81,14 @@ TWINS = {
     "kl_unit_normal": unit_normal_kl,
     "mse_loss": lambda prediction, target: ops.mean((prediction - target) ** 2),
     "cross_entropy": label_nll,
+    "reparameterize": lambda mu, logvar, eps: mu + ops.exp(0.5 * logvar) * eps,
     "softmax": share,
     "log_softmax": lambda a, axis: ops.log(share(a, axis)),
     "logsumexp": lambda a, **where: ops.log(ops.sum(ops.exp(a), **where)),
     "var": variance,
     "mean": lambda a, axis, keepdims: ops.sum(a, axis=axis, keepdims=keepdims) * (ops.sum(a, axis=axis).size / a.size),
     "standardize": standard,
+    "group_norm": grouped_norm,
     "linear": dense,
     "sigmoid": lambda a: 1 / (1 + ops.exp(-a)),
     "softplus": lambda a: ops.log(1 + ops.exp(a)),

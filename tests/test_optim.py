@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 from anywhere import np
 
-from minivae import InputError, Tensor, nn, optim
+from minivae import InputError, Tensor, backend, nn, optim
 
 BLOCK = 1 << 15
 
@@ -90,7 +90,8 @@ def test_twenty_steps_follow_the_formula(name):
             assert p.grad is g
             np.testing.assert_array_equal(g, copy)  # the gradient is only read
     for p, array, expected in zip(parameters, arrays, starts, strict=True):
-        assert p.data is array
+        assert p.data is array or backend.current().together
+        array = p.data
         np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-13)
 
 
@@ -111,7 +112,7 @@ def test_strides_do_not_matter(name):
     np.testing.assert_array_equal(strided.data, plain.data)
     np.testing.assert_array_equal(view.data, plain.data)
     assert not wide[:, 1::2].any()
-    assert strided.data.flags.f_contiguous
+    assert strided.data.flags.f_contiguous or backend.current().together
 
 
 @each
@@ -237,6 +238,75 @@ def test_a_foreign_state_is_refused_and_changes_nothing():
 def test_values_that_cannot_work(make, options, word):
     with pytest.raises(InputError, match=word):
         make([nn.Parameter(normal(3))], **options)
+
+
+@each
+def test_numbers_on_the_device(name):
+    """What a captured step reads: arrays that advance() writes, instead of Python's numbers."""
+    make, _, options = CASES[name]
+    plain, resident = (make([nn.Parameter(normal(5)), nn.Parameter(normal(2, 3))], **options) for _ in range(2))
+    resident.resident = True
+    for t in range(4):
+        plain.lr = resident.lr = 0.1 / (t + 1)
+        for i in range(2):
+            g = normal(*plain.parameters[i].shape, seed=10 * t + i) if i or t != 2 else None
+            plain.parameters[i].grad = g
+            resident.parameters[i].grad = None if g is None else g.copy()
+        plain.step()
+        resident.advance()
+        lr, resident.lr = resident.lr, math.nan  # apply() takes no number from Python that changes
+        resident.apply()
+        resident.lr = lr
+    assert plain.counts == resident.counts == [3, 4]
+    for p, q in zip(plain.parameters, resident.parameters, strict=True):
+        np.testing.assert_allclose(q.data, p.data, rtol=1e-13)
+
+
+def test_an_advance_before_the_first_gradients():
+    p, frozen = nn.Parameter(normal(3)), nn.Parameter(normal(3), requires_grad=False)
+    optimizer = optim.Adam([p, frozen])
+    optimizer.resident = True
+    optimizer.advance()
+    assert optimizer.counts == [1, 0]
+
+
+@each
+def test_data_that_somebody_replaced(name):
+    """An update goes to the array that a parameter has now, whichever it had before."""
+    make, _, options = CASES[name]
+    ours, theirs = ([nn.Parameter(normal(4)), nn.Parameter(normal(3, 2))] for _ in range(2))
+    optimizers = [make(parameters, **options) for parameters in (ours, theirs)]
+    for t in range(3):
+        for parameters, optimizer in zip((ours, theirs), optimizers, strict=True):
+            for i, p in enumerate(parameters):
+                p.grad = normal(*p.shape, seed=10 * t + i)
+            if parameters is ours:
+                parameters[1].data = parameters[1].data.copy()
+            optimizer.step()
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_parameters_that_two_optimisers_share():
+    shared, own, other = (nn.Parameter(np.zeros(2)) for _ in range(3))
+    optimizers = optim.SGD([shared, own], lr=1.0), optim.SGD([other, shared, shared], lr=1.0)
+    for _ in range(3):
+        for p in (shared, own, other):
+            p.grad = np.ones(2)
+        for optimizer in optimizers:
+            optimizer.step()
+    np.testing.assert_array_equal([p.data[0] for p in (shared, own, other)], [-6, -3, -3])
+
+
+def test_parameters_of_several_dtypes():
+    parameters = [nn.Parameter(normal(3, dtype=t, seed=i)) for i, t in enumerate([np.float32, np.float64] * 2)]
+    expected = [p.data - 0.5 * p.data for p in parameters]
+    for p in parameters:
+        p.grad = p.data.copy()
+    optim.SGD(parameters, lr=0.5).step()
+    for p, e in zip(parameters, expected, strict=True):
+        assert p.dtype == e.dtype
+        np.testing.assert_allclose(p.data, e)
 
 
 # schedules

@@ -26,7 +26,7 @@ BITS = {
     "kl_unit_normal.broadcast": 3, "models.vae": 7,
     # gradients that sum to zero over the axis: what is left of a difference of near-equal terms
     "softmax": 10, "log_softmax": 9, "var": 6, "standardize": 12, "nn.LayerNorm": 7, "nn.BatchNorm": 7,
-    "nn.GroupNorm": 5,
+    "nn.GroupNorm": 3, "group_norm": 5,
     # a whole loss, through a decoder and an encoder; and its likelihoods
     "models.vae.monte-carlo": 7, "models.vae.free_bits": 6, "models.vae.capacity": 9, "models.vae.k": 7,
     "models.vae.conv": 9, "models.autoencoder": 9, "models.autoencoder.block": 7, "models.Gaussian.pixel": 6,

@@ -112,6 +112,10 @@ OPS: dict[str, Case] = {
     "softmax": case(ops.softmax, _vectors, st.sampled_from([-1, 0])),
     "log_softmax": case(ops.log_softmax, _vectors, st.sampled_from([-1, 0])),
     "standardize": case(lambda a: ops.standardize(a, -1, 1e-2), arrays(shapes(1, 3, empty=False))),
+    "group_norm": case(
+        lambda x, weight, bias: ops.group_norm(x, weight, bias, 2, 1e-2),
+        arrays(st.sampled_from([(2, 4, 3), (1, 4, 2, 3)]), distinct=True), arrays((4,)), arrays((4,)),
+    ),
     "astype": case(lambda a: ops.astype(a, a.dtype), _any),
     "reshape": case(lambda a: ops.reshape(a, (a.size,)), _any),
     "transpose": _spread(ops.transpose, _with_shape(lambda s: st.tuples(arrays(s), _orders(len(s))))),
@@ -164,6 +168,7 @@ OPS: dict[str, Case] = {
     "cross_entropy": case(lambda a: ops.cross_entropy(a, Tensor([1, 0, 2])), arrays((3, 4))),
     "kl_unit_normal": _spread(ops.kl_unit_normal, _same_shape(2)),
     "kl_normal": _spread(ops.kl_normal, _same_shape(4)),
+    "reparameterize": case(ops.reparameterize, broadcastable(3)),
     "kl_unit_normal.broadcast": case(ops.kl_unit_normal, broadcastable()),
     "kl_normal.broadcast": case(ops.kl_normal, broadcastable(4, low=-1, high=1)),
 }  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minivae import backend
+from minivae.backend import Backend
 from minivae.data.dataset import Array, Split
 from minivae.errors import InputError
 
@@ -14,24 +16,29 @@ class Batches:
     """The images of a split in batches of float32 in [0, 1].
 
     The order of an epoch is a function of the seed and the epoch's number alone, so that a run
-    which resumes at some epoch and step sees what it would have seen. The data set is neither
+    which resumes at some epoch and step sees what it would have seen, on every backend. The data set is neither
     copied nor reordered: a permutation of indices is drawn, and each batch is gathered from it.
+    xp: the backend of the batches, NumPy if not given. A device gathers them from the images in its own memory,
+    where the order is sent once an epoch; from data that do not fit there each batch is sent as it is needed.
     Raises InputError if batch_size < 1 or seed < 0.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True, xp: Backend | None = None
+    ) -> None:
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}: give a whole number of at least 1.")
         if seed < 0:
             raise InputError(f"the seed is {seed}: give a whole number of at least 0.")
-        self.images = split.images
+        self.split = split
+        self.xp = xp or backend.host()
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
 
     def __len__(self) -> int:
         """The number of batches in an epoch; the last may be smaller than the others."""
-        return -(-len(self.images) // self.batch_size)
+        return -(-len(self.split) // self.batch_size)
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Array]:
         """The batches (B, C, H, W) of epoch n, from batch number `start` on.
@@ -44,15 +51,12 @@ class Batches:
                 f"cannot start at batch {start} of epoch {n}: an epoch has {len(self)} batches, "
                 "and both count from 0; was the batch size or the data changed?"
             )
-        count = len(self.images)
+        count = len(self.split)
         order = np.arange(count)
         if self.shuffle:
             np.random.default_rng((self.seed, n)).shuffle(order)
+        images = self.split.resident(self.xp)
+        if images is not self.split.images:
+            order = self.xp.asarray(order)
         firsts = range(start * self.batch_size, count, self.batch_size)
-        return (self._gather(order[first : first + self.batch_size]) for first in firsts)
-
-    def _gather(self, indices: Array) -> Array:
-        images = self.images[indices]
-        if images.dtype == np.uint8:  # divided in one pass; x * (1 / 255) would round twice
-            return np.divide(images, 255, dtype=np.float32)
-        return images
+        return (self.xp.images(images, order[first : first + self.batch_size]) for first in firsts)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from minivae.backend import Backend
+
 Array = npt.NDArray[Any]
 
 
@@ -23,6 +25,14 @@ class Split:
     images: Array
     labels: Array | None = None
     factors: dict[str, Array] = field(default_factory=dict)
+    _resident: dict[Backend, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def resident(self, xp: Backend) -> Any:
+        """The images in the memory of a backend, moved there once; where they do not fit, as they are."""
+        if xp not in self._resident:
+            moved = xp.resident(self.images)
+            self._resident[xp] = self.images if moved is None else moved
+        return self._resident[xp]
 
     def __len__(self) -> int:
         return len(self.images)

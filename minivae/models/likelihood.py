@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 from minivae import backend, nn, ops
+from minivae.backend import Array, fuse
 from minivae.errors import InputError
-from minivae.tensor import Tensor
+from minivae.tensor import Tensor, op
 
 
 class Likelihood(nn.Module):
@@ -90,6 +91,30 @@ class Gaussian(Likelihood):
         return f"variance={self.variance}"
 
 
+@op
+def _level(xp: Any, mu: Array, log_s: Array, x: Array) -> Any:
+    """-log p of the grey levels x under the discretised logistic, elementwise. See DiscretizedLogistic."""
+    terms, dmu, dlog_s = _logistic(xp, mu, log_s, x)
+    return terms, (lambda g: g * dmu, lambda g: g * dlog_s, lambda g: -g * dmu)
+
+
+@fuse
+def _logistic(xp: Any, mu: Array, log_s: Array, x: Array) -> Any:
+    inverse = xp.exp(-log_s)
+    middle, half, width = (x - mu) * inverse, inverse * (1 / 510), inverse * (1 / 255)
+    a, b = middle - half, middle + half
+    above, below = x > 0, x < 1
+    # softplus(a), sigma(a), softplus(-b), sigma(-b), each pair of one exponential; see ops.activation
+    e_a, e_b = xp.exp(-xp.abs(a)), xp.exp(-xp.abs(b))
+    left = xp.maximum(a, 0) + xp.log1p(e_a)
+    right = xp.maximum(-b, 0) + xp.log1p(e_b)
+    da = above * (xp.maximum(e_a, a > 0) / (1 + e_a))
+    db = below * (xp.maximum(e_b, b < 0) / (1 + e_b))  # with the other sign
+    inside = above & below
+    terms = above * left + below * right - inside * xp.log(-xp.expm1(-width))
+    return terms, (db - da) * inverse, db * b - da * a + inside * (width / xp.expm1(width))
+
+
 class DiscretizedLogistic(Likelihood):
     """A logistic distribution (mu, s) integrated over each of 256 grey levels. [Kingma et al. 2016]
 
@@ -108,15 +133,7 @@ class DiscretizedLogistic(Likelihood):
     def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
         mu, raw = ops.split(output, 2, axis=1 - x.ndim)
         log_s = ops.minimum(self.floor + ops.softplus(raw - self.floor), self.ceiling)
-        inverse = ops.exp(-log_s)
-        middle = (x - mu) * inverse
-        a, b = middle - inverse * (1 / 510), middle + inverse * (1 / 510)
-        inside = ((x.data > 0) & (x.data < 1)).astype(x.dtype)
-        terms: Tensor = (
-            ops.softplus(-b) * (x.data < 1).astype(x.dtype)
-            + ops.softplus(a) * (x.data > 0).astype(x.dtype)
-            - ops.log(-ops.expm1(-inverse * (1 / 255))) * inside
-        )
+        terms = _level(mu, log_s, x)
         return terms.sum(axis=axis) if axis != () else terms
 
     def mean(self, output: Tensor, ndim: int) -> Tensor:

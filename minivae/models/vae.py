@@ -82,7 +82,7 @@ class VAE(nn.Module):
         x = as_tensor(x)
         mu, logvar = self.posterior(x)
         eps = _noise(self._leading() + mu.shape, rng)
-        z = mu + ops.exp(logvar * 0.5) * eps  # the reparameterisation, section 2.4
+        z = ops.reparameterize(mu, logvar, eps)
         nll = self.nll(z, x)
         if self.k > 1:
             log_p, log_q = _log_prior(z), _log_posterior(eps, logvar)
@@ -127,7 +127,7 @@ class VAE(nn.Module):
         """log w_i = log p(x, z_i) - log q(z_i | x) for k samples z_i of q(z | x): (k, N)."""
         mu, logvar = self.posterior(x)
         eps = _noise((k, *mu.shape), rng)
-        z = mu + ops.exp(logvar * 0.5) * eps
+        z = ops.reparameterize(mu, logvar, eps)
         return _log_prior(z) - _log_posterior(eps, logvar) - self.nll(z, x)
 
     @evaluation
@@ -161,7 +161,7 @@ class VAE(nn.Module):
     def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
         """How strange images are, by name, (N,) each: -ELBO of one z, and its terms."""
         mu, logvar = self.posterior(x)
-        nll = self.nll(mu + ops.exp(logvar * 0.5) * _noise(mu.shape, rng), x).data
+        nll = self.nll(ops.reparameterize(mu, logvar, _noise(mu.shape, rng)), x).data
         kl = ops.kl_unit_normal(mu, logvar, axis=-1).data
         return {"-ELBO": nll + kl, "reconstruction": nll, "kl": kl}
 

@@ -34,10 +34,11 @@ from minivae.ops.loss import (
     mse_loss,
 )
 from minivae.ops.matmul import einsum, linear, matmul
-from minivae.ops.norm import standardize
+from minivae.ops.norm import group_norm, standardize
 from minivae.ops.pool import avg_pool2d, interpolate, max_pool2d, pixel_shuffle, pixel_unshuffle
 from minivae.ops.quantize import rotation_trick, straight_through
 from minivae.ops.reduction import log_softmax, logsumexp, max, mean, min, softmax, sum, var
+from minivae.ops.sample import reparameterize
 from minivae.ops.shape import (
     astype,
     broadcast_to,
@@ -60,11 +61,12 @@ from minivae.tensor import Tensor
 __all__ = [
     "abs", "add", "astype", "avg_pool2d", "binary_cross_entropy_with_logits", "broadcast_to", "clip", "concatenate",
     "conv2d", "conv_transpose2d", "cos", "cross_entropy", "div", "einsum", "elu", "exp", "expand_dims", "expm1",
-    "flip", "gaussian_nll", "gelu", "getitem", "interpolate", "kl_normal", "kl_unit_normal", "leaky_relu", "linear",
-    "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum",
-    "mse_loss", "mul", "neg", "pad", "pixel_shuffle", "pixel_unshuffle", "pow", "relu", "repeat", "reshape",
-    "rotation_trick", "sigmoid", "silu", "sin", "soft_clip", "softmax", "softplus", "split", "sqrt", "squeeze",
-    "stack", "standardize", "straight_through", "sub", "sum", "swapaxes", "take", "tanh", "transpose", "var", "where",
+    "flip", "gaussian_nll", "gelu", "getitem", "group_norm", "interpolate", "kl_normal", "kl_unit_normal",
+    "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum",
+    "mean", "min", "minimum", "mse_loss", "mul", "neg", "pad", "pixel_shuffle", "pixel_unshuffle", "pow", "relu",
+    "reparameterize", "repeat", "reshape", "rotation_trick", "sigmoid", "silu", "sin", "soft_clip", "softmax",
+    "softplus", "split", "sqrt", "squeeze", "stack", "standardize", "straight_through", "sub", "sum", "swapaxes", "take",
+    "tanh", "transpose", "var", "where",
 ]  # fmt: skip
 
 _methods = [

@@ -1,11 +1,15 @@
-"""The nonlinearities of networks, under PyTorch's names; stable for large arguments of either sign."""
+"""The nonlinearities of networks, under PyTorch's names; stable for large arguments of either sign.
+
+Each is one fused function, so one pass over the memory on a CPU and one kernel on a GPU. Where value and derivative
+share what is costly, an exponential, the forward function returns both, and the vjp is one product.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from minivae.backend import Array
+from minivae.backend import Array, fuse
 from minivae.tensor import op
 
 
@@ -13,21 +17,50 @@ from minivae.tensor import op
 def tanh(xp: Any, a: Array) -> Any:
     """tanh a."""
     y = xp.tanh(a)
-    return y, (lambda g: g * (1 - y * y),)
+    return y, (lambda g: _dtanh(xp, y, g),)
+
+
+@fuse
+def _dtanh(xp: Any, y: Array, g: Array) -> Any:
+    return g * (1 - y * y)
 
 
 @op
 def sigmoid(xp: Any, a: Array) -> Any:
     """1 / (1 + e^-a)."""
-    y = logistic(xp, a)
-    return y, (lambda g: g * y * (1 - y),)
+    y = _sigmoid(xp, a)
+    return y, (lambda g: _dsigmoid(xp, y, g),)
+
+
+def logistic(xp: Any, a: Array) -> Array:
+    """The sigmoid of an array, from e^-|a| alone: no overflow, full relative precision in both tails.
+
+    For a > 0 it is 1 / (1 + e^-|a|), else e^-|a| / (1 + e^-|a|); e^-|a| is at most 1, so the larger of it and
+    (a > 0) is the numerator of both.
+    """
+    e = xp.exp(-xp.abs(a))
+    return xp.maximum(e, a > 0) / (1 + e)
+
+
+_sigmoid = fuse(logistic)
+
+
+@fuse
+def _dsigmoid(xp: Any, y: Array, g: Array) -> Any:
+    return g * y * (1 - y)
 
 
 @op
 def softplus(xp: Any, a: Array) -> Any:
-    """log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), in which nothing overflows."""
-    y = xp.maximum(a, 0) + xp.log1p(xp.exp(-xp.abs(a)))
-    return y, (lambda g: g * logistic(xp, a),)
+    """log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), in which nothing overflows. The derivative is sigmoid(a)."""
+    y, dy = _softplus(xp, a)
+    return y, (lambda g: g * dy,)
+
+
+@fuse
+def _softplus(xp: Any, a: Array) -> Any:
+    e = xp.exp(-xp.abs(a))
+    return xp.maximum(a, 0) + xp.log1p(e), xp.maximum(e, a > 0) / (1 + e)
 
 
 @op
@@ -47,39 +80,65 @@ def soft_clip(xp: Any, a: Array, limit: float = 16.0) -> Any:
 def relu(xp: Any, a: Array) -> Any:
     """max(a, 0). The derivative at 0 is 0."""
     y = xp.maximum(a, 0)
-    return y, (lambda g: xp.where(y > 0, g, 0),)
+    return y, (lambda g: _drelu(xp, y, g),)
+
+
+@fuse
+def _drelu(xp: Any, y: Array, g: Array) -> Any:
+    return xp.where(y > 0, g, 0)
 
 
 @op
 def leaky_relu(xp: Any, a: Array, negative_slope: float = 0.01) -> Any:
     """a where a > 0, else negative_slope * a."""
-    positive = a > 0
-    return xp.where(positive, a, negative_slope * a), (lambda g: xp.where(positive, g, negative_slope * g),)
+    return _leaky(xp, a, a, negative_slope), (lambda g: _leaky(xp, a, g, negative_slope),)
+
+
+@fuse
+def _leaky(xp: Any, a: Array, x: Array, slope: float) -> Any:
+    return xp.where(a > 0, x, slope * x)
 
 
 @op
 def elu(xp: Any, a: Array, alpha: float = 1.0) -> Any:
     """a where a > 0, else alpha * (e^a - 1). [Clevert et al. 2016]"""
-    positive = a > 0
-    y = xp.where(positive, a, alpha * xp.expm1(xp.minimum(a, 0)))
-    return y, (lambda g: xp.where(positive, g, g * (y + alpha)),)
+    y = _elu(xp, a, alpha)
+    return y, (lambda g: _delu(xp, a, y, g, alpha),)
+
+
+@fuse
+def _elu(xp: Any, a: Array, alpha: float) -> Any:
+    return xp.maximum(a, 0) + alpha * xp.expm1(xp.minimum(a, 0))
+
+
+@fuse
+def _delu(xp: Any, a: Array, y: Array, g: Array, alpha: float) -> Any:
+    return xp.where(a > 0, g, g * (y + alpha))
 
 
 @op
 def gelu(xp: Any, a: Array) -> Any:
     """a * Phi(a), Phi the distribution function of the standard normal. [Hendrycks & Gimpel 2016]"""
+    y, dy = _gelu(xp, a)
+    return y, (lambda g: g * dy,)
+
+
+@fuse
+def _gelu(xp: Any, a: Array) -> Any:
     cdf = 0.5 * xp.special.erfc(-a * math.sqrt(0.5))
-    return a * cdf, (lambda g: g * (cdf + a * xp.exp(-0.5 * a * a) * (1 / math.sqrt(2 * math.pi))),)
+    density = xp.exp(-0.5 * a * a) * (1 / math.sqrt(2 * math.pi))
+    return a * cdf, cdf + a * density
 
 
 @op
 def silu(xp: Any, a: Array) -> Any:
     """a * sigmoid(a)."""
+    y, dy = _silu(xp, a)
+    return y, (lambda g: g * dy,)
+
+
+@fuse
+def _silu(xp: Any, a: Array) -> Any:
     s = logistic(xp, a)
-    return a * s, (lambda g: g * (s + a * s * (1 - s)),)
-
-
-def logistic(xp: Any, a: Array) -> Array:
-    """The sigmoid of an array, from e^-|a| alone: no overflow, full relative precision in both tails."""
-    e = xp.exp(-xp.abs(a))
-    return xp.where(a >= 0, 1, e) / (1 + e)
+    y = a * s
+    return y, s + y * (1 - s)

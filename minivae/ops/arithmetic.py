@@ -80,13 +80,16 @@ def _share(xp: Any, g: Array, a: Array, b: Array, wins: Array) -> Array:
 @op
 def clip(xp: Any, a: Array, low: Any = None, high: Any = None) -> Any:
     """a, but at least low and at most high (either may be None). At a bound the gradient passes."""
-    y = xp.clip(a, low, high)
+    if low is None and high is None:
+        return a, (lambda g: g,)
 
     def da(g: Array) -> Array:
-        inside = True if low is None else a >= low
-        return xp.where(inside if high is None else inside & (a <= high), g, 0)
+        inside = a <= high if low is None else a >= low
+        if low is not None and high is not None:
+            inside = inside & (a <= high)
+        return xp.where(inside, g, 0)
 
-    return y, (da,)
+    return xp.clip(a, low, high), (da,)
 
 
 @op

@@ -12,8 +12,9 @@ with stride s and dilation d. Each is linear in its two operands, and each is th
     conv2d             correlate(x, w)  scatter(g, w)     outer(x, g)
     conv_transpose2d   scatter(x, w)    correlate(g, w)   outer(g, x)
 
-Each is one product of matrices too: of the windows as rows (positions, taps x channels) and the kernels as rows
-(outputs, taps x channels). A few images at a time go through scratch arrays that stay in the cache.
+Each is a product of matrices too: of the windows as rows (positions, taps x channels) and the kernels as rows
+(outputs, taps x channels). What is left is to move the windows of images into rows, and rows back: there the backend
+knows best how, `gather_windows` and `scatter_windows`. A few images at a time, so that they stay in the cache.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def conv2d(
     images = last(x)
     y = _correlate(xp, images, weight, windows, groups, windows.positions("conv2d", size))
     if bias is not None:
-        y += bias
+        _add(xp, y, bias)
     return first(y), (
         lambda g: first(_scatter(xp, last(g), weight, windows, groups, size)),
         lambda g: _outer(xp, images, last(g), weight.shape, windows, groups),
@@ -71,7 +72,7 @@ def conv_transpose2d(
     images = last(x)
     y = _scatter(xp, images, weight, windows, groups, size)
     if bias is not None:
-        y += bias
+        _add(xp, y, bias)
     return first(y), (
         lambda g: first(_correlate(xp, last(g), weight, windows, groups, images.shape[1:3])),
         lambda g: _outer(xp, last(g), images, weight.shape, windows, groups),
@@ -98,24 +99,30 @@ def _outer(xp: Any, x: Array, y: Array, shape: tuple[int, ...], windows: Geometr
 
 
 def _scatter(xp: Any, y: Array, weight: Array, windows: Geometry, groups: int, size: tuple[int, ...]) -> Array:
-    """y (N, h, w, O) and weight (O, C / groups, kh, kw) -> (N, *size, C).
-
-    To a pixel this, too, is a correlation: of the values y of the windows that it lies in, with the taps in reverse.
-    Pixels a stride apart lie under the same taps. So each such phase of the image is correlated by itself, and
-    nothing is added to memory, in which many windows would meet.
-    """
-    o, c, kh, kw = weight.shape
-    weight = weight.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2).reshape(groups * c, o // groups, kh, kw)
-    x = xp.zeros((len(y), *size, groups * c), dtype=y.dtype)
-    for a in windows.phases(0, size[0]):
-        for b in windows.phases(1, size[1]):
-            kernels = weight[:, :, a.taps, b.taps][:, :, ::-1, ::-1]
-            over = Geometry((a.kernel, b.kernel), (1, 1), (a.padding, b.padding), (a.dilation, b.dilation))
-            phase = _correlate(xp, y, kernels, over, groups, (a.length, b.length))
-            if windows.stride == (1, 1):  # it is the whole image: no need to copy it
-                return phase
-            x[:, a.pixels, b.pixels] = phase
+    """y (N, h, w, O) and weight (O, C / groups, kh, kw) -> (N, *size, C)."""
+    n, h, w, o = y.shape
+    c, kh, kw = weight.shape[1:]
+    if windows.stride == (1, 1):
+        # to a pixel this, too, is a correlation: of the y of the windows that it lies in, with the taps in reverse
+        kernels = weight.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2)[..., ::-1, ::-1]
+        return _correlate(xp, y, kernels.reshape(groups * c, o // groups, kh, kw), windows.reverse(), groups, size)
+    x = xp.empty((n, *size, groups * c), dtype=y.dtype)
+    kernels = xp.ascontiguousarray(weight.transpose(0, 2, 3, 1))
+    o = o // groups
+    step = xp.fitting(n, 2 * (math.prod(size) * c + h * w * o) * y.itemsize)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        for i in range(groups):
+            outputs, channels = slice(i * o, (i + 1) * o), slice(i * c, (i + 1) * c)
+            xp.scatter_windows(y[part, ..., outputs], kernels[outputs], windows, x[part, ..., channels])
     return x
+
+
+def _add(xp: Any, y: Array, bias: Array) -> None:
+    """y (N, h, w, O) += bias (O,), a row of pixels at a time: NumPy is slow in adding a few numbers again and again."""
+    n, h, w, o = y.shape
+    rows = y.reshape(n * h, w * o)
+    rows += xp.tile(bias, w)
 
 
 def _total(xp: Any, y: Array) -> Array:
@@ -135,18 +142,15 @@ def _gathered(
     if windows.are_pixels((h, w), count):
         yield from ((slice(None), i, rows) for i, rows in enumerate(_grouped(x, groups)))
         return
-    step = xp.fitting(n, math.prod(count) * math.prod(windows.kernel) * c * x.itemsize)
-    frame = xp.zeros((step, *windows.frame(count), c), dtype=x.dtype)
-    inside, seen = windows.overlap((h, w), count)
-    view = windows.view(xp, frame)
     c = c // groups
+    step = xp.fitting(n, math.prod(count) * math.prod(windows.kernel) * c * x.itemsize)
     columns = xp.empty((step, *count, *windows.kernel, c), dtype=x.dtype)
     for start in range(0, n, step):
         part = slice(start, start + step)
-        m = len(x[part])
-        frame[:m][inside] = x[part][seen]
         for i in range(groups):
-            columns[:m] = view[:m, ..., i * c : (i + 1) * c]
+            images = x[part, ..., i * c : (i + 1) * c]
+            m = len(images)
+            xp.gather_windows(images, windows, columns[:m])
             yield part, i, columns[:m].reshape(m * math.prod(count), -1)
 
 

@@ -1,5 +1,8 @@
 """Negative log-likelihoods and divergences, in nats: each fused, with its gradient in closed form.
 
+The function that computes the terms computes their derivatives too, since both are made of the same pieces: the
+one exponential of a term is evaluated once, and a vjp is one product.
+
 Every loss is elementwise, then summed over `axis` (None: over all; (): not at all). For a batch of
 flat vectors axis=-1 gives one value per example, as the papers write it; take its mean.
 """
@@ -10,7 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from minivae.backend import Array
+from minivae.backend import Array, fuse
 from minivae.graph import Vjp
 from minivae.ops.reduction import Axis, spread
 from minivae.tensor import op
@@ -27,7 +30,7 @@ def _summed(xp: Any, terms: Array, axis: Axis, vjps: Sequence[Vjp]) -> tuple[Arr
     return xp.sum(terms, axis=axis), [of_sum(vjp) for vjp in vjps]
 
 
-def _arrays(xp: Any, *operands: Any) -> list[Array]:
+def as_arrays(xp: Any, *operands: Any) -> list[Array]:
     """The operands with Python numbers, such as a fixed variance, as arrays of the others' dtype."""
     dtype = xp.result_type(*operands)
     return [xp.full((), a, dtype=dtype) if isinstance(a, int | float) else a for a in operands]
@@ -39,37 +42,49 @@ def binary_cross_entropy_with_logits(xp: Any, logits: Array, target: Array, axis
 
     logits, target: the same shape. The derivative with respect to l is sigmoid(l) - x.
     """
-    logits, target = _arrays(xp, logits, target)
-    e = xp.exp(-xp.abs(logits))  # the one exponential: both softplus and sigmoid follow from it
+    logits, target = as_arrays(xp, logits, target)
+    terms, dlogits = _bernoulli(xp, logits, target)
+    return _summed(xp, terms, axis, (lambda g: g * dlogits, lambda g: -g * logits))
 
-    def dlogits(g: Array) -> Array:
-        return g * (xp.where(logits >= 0, 1, e) / (1 + e) - target)
 
-    terms = xp.maximum(logits, 0) - logits * target + xp.log1p(e)
-    return _summed(xp, terms, axis, (dlogits, lambda g: -g * logits))
+@fuse
+def _bernoulli(xp: Any, logits: Array, x: Array) -> Any:
+    e = xp.exp(-xp.abs(logits))
+    softplus = xp.maximum(logits, 0) + xp.log1p(e)
+    sigmoid = xp.maximum(e, logits > 0) / (1 + e)  # see activation.logistic
+    return softplus - logits * x, sigmoid - x
 
 
 @op
 def gaussian_nll(xp: Any, mu: Array, logvar: Array, x: Array, axis: Axis = None) -> Any:
     """-log N(x; mu, e^logvar) = (logvar + (x - mu)^2 / e^logvar + log 2 pi) / 2.
 
-    The standardised residual r = (x - mu) e^(-logvar/2) is formed before it is squared, so that a
+    The standardised residual r = (mu - x) e^(-logvar/2) is formed before it is squared, so that a
     small deviation under a tiny variance overflows only where the likelihood itself does.
     """
-    mu, logvar, x = _arrays(xp, mu, logvar, x)
-    scale = xp.exp(-logvar / 2)
-    r = (x - mu) * scale
-    terms = 0.5 * (logvar + r * r + LOG_2PI)
-    return _summed(
-        xp, terms, axis, (lambda g: -g * r * scale, lambda g: 0.5 * g * (1 - r * r), lambda g: g * r * scale)
-    )
+    terms, dmu, dlogvar = _gaussian(xp, *as_arrays(xp, mu, logvar, x))
+    return _summed(xp, terms, axis, (lambda g: g * dmu, lambda g: g * dlogvar, lambda g: -g * dmu))
+
+
+@fuse
+def _gaussian(xp: Any, mu: Array, logvar: Array, x: Array) -> Any:
+    scale = xp.exp(-0.5 * logvar)
+    r = (mu - x) * scale
+    square = r * r
+    return 0.5 * (logvar + square + LOG_2PI), r * scale, 0.5 * (1 - square)
 
 
 @op
 def mse_loss(xp: Any, prediction: Array, target: Array) -> Any:
     """The mean of (prediction - target)^2 over all entries."""
-    d = prediction - target
-    return xp.mean(d * d), (lambda g: 2 * g / d.size * d, lambda g: -2 * g / d.size * d)
+    squares, d = _squares(xp, prediction, target)
+    return xp.mean(squares), (lambda g: 2 * g / d.size * d, lambda g: -2 * g / d.size * d)
+
+
+@fuse
+def _squares(xp: Any, a: Array, b: Array) -> Any:
+    d = a - b
+    return d * d, d
 
 
 @op
@@ -98,10 +113,15 @@ def kl_unit_normal(xp: Any, mu: Array, logvar: Array, axis: Axis = None) -> Any:
 
     Near 0, e^logvar - 1 - logvar is computed by expm1, so that it does not cancel.
     """
-    mu, logvar = _arrays(xp, mu, logvar)
+    mu, logvar = as_arrays(xp, mu, logvar)
+    terms, dlogvar = _kl_unit(xp, mu, logvar)
+    return _summed(xp, terms, axis, (lambda g: g * mu, lambda g: g * dlogvar))
+
+
+@fuse
+def _kl_unit(xp: Any, mu: Array, logvar: Array) -> Any:
     excess = xp.expm1(logvar)
-    terms = 0.5 * (mu * mu + (excess - logvar))
-    return _summed(xp, terms, axis, (lambda g: g * mu, lambda g: 0.5 * g * excess))
+    return 0.5 * (mu * mu + (excess - logvar)), 0.5 * excess
 
 
 @op
@@ -111,20 +131,17 @@ def kl_normal(xp: Any, mu_q: Array, logvar_q: Array, mu_p: Array, logvar_p: Arra
     d = logvar_q - logvar_p; r = (mu_q - mu_p) e^(-logvar_p/2). Only differences of log-variances are
     exponentiated, so that two equal ones, however large, give 0.
     """
-    mu_q, logvar_q, mu_p, logvar_p = _arrays(xp, mu_q, logvar_q, mu_p, logvar_p)
+    terms, dmu, dlogvar_q, dlogvar_p = _kl(xp, *as_arrays(xp, mu_q, logvar_q, mu_p, logvar_p))
+    return _summed(
+        xp, terms, axis, (lambda g: g * dmu, lambda g: g * dlogvar_q, lambda g: -g * dmu, lambda g: g * dlogvar_p)
+    )
+
+
+@fuse
+def _kl(xp: Any, mu_q: Array, logvar_q: Array, mu_p: Array, logvar_p: Array) -> Any:
     d = logvar_q - logvar_p
     excess = xp.expm1(d)
-    scale = xp.exp(-logvar_p / 2)
+    scale = xp.exp(-0.5 * logvar_p)
     r = (mu_q - mu_p) * scale
-    terms = 0.5 * (r * r + (excess - d))
-    return _summed(
-        xp,
-        terms,
-        axis,
-        (
-            lambda g: g * r * scale,
-            lambda g: 0.5 * g * excess,
-            lambda g: -g * r * scale,
-            lambda g: -0.5 * g * (r * r + excess),
-        ),
-    )
+    square = r * r
+    return 0.5 * (square + (excess - d)), r * scale, 0.5 * excess, -0.5 * (square + excess)

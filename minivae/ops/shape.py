@@ -96,7 +96,19 @@ def split(a: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) ->
     else:
         cuts = [0, *indices_or_sections]
     ends: list[int | None] = [*cuts[1:], None]
-    return [getitem(a, _along(a.ndim, axis, slice(i, j))) for i, j in zip(cuts, ends, strict=True)]
+    return [_piece(a, _along(a.ndim, axis, slice(i, j))) for i, j in zip(cuts, ends, strict=True)]
+
+
+@op
+def _piece(xp: Any, a: Array, index: Any) -> Any:
+    """a[index] without gaps in memory, so that what is computed of it can be fused."""
+
+    def da(g: Array) -> Array:
+        total = xp.zeros(a.shape, g.dtype)
+        total[index] = g
+        return total
+
+    return a[index].copy("K"), (da,)
 
 
 @op

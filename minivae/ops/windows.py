@@ -6,7 +6,6 @@ sees are rows of contiguous channels. Going from one to the other is a view.
 
 from __future__ import annotations
 
-import math
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -79,38 +78,10 @@ class Geometry(NamedTuple):
             for j in range(0, dw * self.kernel[1], dw)
         ]
 
-    def view(self, xp: Any, frame: Array) -> Array:
-        """The windows of frames: (N, H, W, C) -> (N, h, w, kh, kw, C), a view."""
-        (sh, sw), (dh, dw) = self.stride, self.dilation
-        windows = xp.lib.stride_tricks.sliding_window_view(frame, (self.extent(0), self.extent(1)), axis=(1, 2))
-        return windows[:, ::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 2, 4, 5, 3)
-
-    def phases(self, axis: int, size: int) -> list[Phase]:
-        """The pixels of one axis, sorted by the taps that see them. Those that none sees are left out."""
-        s, p, d, k = self.stride[axis], self.padding[axis], self.dilation[axis], self.kernel[axis]
-        common, phases = math.gcd(s, d), []
-        for r in range(min(s, size)):
-            taps = [t for t in range(k) if (r + p - d * t) % s == 0]  # t sees pixel r in window (r + p - d t) / s
-            if taps:
-                last = (r + p - d * taps[-1]) // s
-                pixels, seen_by = slice(r, size, s), slice(taps[0], None, s // common)
-                phases.append(Phase(pixels, len(range(size)[pixels]), seen_by, len(taps), -last, d // common))
-        return phases
-
-
-class Phase(NamedTuple):
-    """Pixels of one axis that the same taps see: every stride-th.
-
-    With the taps in reverse, the windows that see a pixel are themselves a window over the windows, of this kernel,
-    padding and dilation, and its stride is 1.
-    """
-
-    pixels: slice
-    length: int
-    taps: slice
-    kernel: int
-    padding: int
-    dilation: int
+    def reverse(self) -> Geometry:
+        """The windows over windows in which a pixel lies, if the stride is 1, with their taps in reverse."""
+        padding = [self.extent(i) - 1 - self.padding[i] for i in (0, 1)]
+        return Geometry(self.kernel, (1, 1), (padding[0], padding[1]), self.dilation)
 
 
 def last(a: Array) -> Array:

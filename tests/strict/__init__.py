@@ -8,13 +8,18 @@ its name: `install()` makes `minivae.use("strict")` work.
 bool(), and functions whose result's shape depends on values).
 """
 
+import functools
 from types import SimpleNamespace
 
 import numpy
 
-from strict.arrays import NAMES, counts, function, ndarray, ufunc, upload, wrapped
+from strict import device as cuda
+from strict.arrays import NAMES, bare, counts, function, ndarray, wrapped
+from strict.functions import ufunc, upload
+from strict.kernels import RawKernel, compiled
+from strict.recording import drawn
 
-__all__ = ["asnumpy", "counts", "install", "lib", "linalg", "ndarray", "random"]
+__all__ = ["RawKernel", "asnumpy", "compiled", "counts", "cuda", "install", "lib", "linalg", "ndarray", "random"]
 
 UPLOADS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
 
@@ -27,9 +32,35 @@ def __getattr__(name):
     value = getattr(numpy, name)
     if known[name] == "constant":
         return value
+    if name in ("empty", "empty_like"):
+        value = _poisoned(value)
     if name in UPLOADS:
         return upload(value, known[name])
     return ufunc(value) if known[name] == "ufunc" else function(value, known[name])
+
+
+def from_dlpack(x):
+    """Of what says that it lies on a GPU. Arrays of the host are refused, as by CuPy."""
+    if x.__dlpack_device__()[0] == 1:
+        raise TypeError("CPU arrays cannot be directly imported to CuPy.")
+    host = SimpleNamespace(__dlpack__=x.__dlpack__, __dlpack_device__=lambda: (1, 0))
+    return wrapped(numpy.from_dlpack(host))
+
+
+def get_default_memory_pool():
+    return cuda.default_pool
+
+
+def _poisoned(f):
+    """numpy.empty or empty_like, with entries that show where they are read."""
+
+    @functools.wraps(f)
+    def call(*args, **options):
+        a = f(*args, **options)
+        a.fill(numpy.nan if a.dtype.kind in "fc" else 99)
+        return a
+
+    return call
 
 
 def asnumpy(a):
@@ -46,8 +77,14 @@ class Generator:
     def __getattr__(self, name):
         if name not in NAMES["Generator"]:
             raise AttributeError(f"cupy.random.Generator has no '{name}'")
-        draw = function(getattr(self._host, name), NAMES["Generator"][name])
-        return lambda *args, **options: wrapped(draw(*args, **options))
+
+        def draw(*args, **options):
+            checked = function(lambda *a, **o: None, NAMES["Generator"][name])
+            checked(*args, **options)
+            args, options = [*map(bare, args)], {key: bare(value) for key, value in options.items()}
+            return wrapped(drawn(lambda rng: getattr(rng, name)(*args, **options), self._host))
+
+        return draw
 
 
 def _part(name, module):
@@ -67,8 +104,5 @@ def install():
         name = library = "strict"
         special_functions = "strict.special"
 
-        def device(self):
-            return "a stand-in for CuPy, on the host"
-
-    backend.NAMES = (*backend.NAMES, "strict")
-    backend._loaded[ndarray] = Strict()
+    backend.LIBRARIES["strict"] = Strict
+    backend._on_device("strict", 0, False)

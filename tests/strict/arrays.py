@@ -2,14 +2,14 @@
 
 import json
 import operator
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
 
+from strict.recording import WRITING, computed, counts, done, refuse_cublas
+
 NAMES = json.loads(Path(__file__).with_name("names.json").read_text())
-counts = Counter()
 
 # their results' shapes, or their checks, depend on values: CuPy waits for the device
 WAITING = {
@@ -101,16 +101,35 @@ class ndarray:
             counts["waits"] += 1
         if basic and all(part is not Ellipsis for part in index):
             index = (*index, ...)  # so that a single entry is a view, as in CuPy, and no scalar
-        return wrapped(self._host[index])
+        return wrapped(computed(lambda: self._host[index], self._host))
 
     def __setitem__(self, index, value):
-        self._host[_index(index)] = bare(value)
+        if isinstance(value, list | tuple):
+            raise TypeError(f"Unsupported type {type(value)}")
+        index = _index(index)
+        if any(isinstance(part, list) or getattr(part, "dtype", numpy.bool_) != numpy.bool_ for part in index):
+            places = numpy.arange(self._host.size).reshape(self.shape)[index].reshape(-1)
+            if len(numpy.unique(places)) < len(places):  # which of them stays is undefined
+                raise ValueError("an entry is assigned to more than once")
+        value = bare(value)
+        done(lambda: self._host.__setitem__(index, value))
+
+    def __dlpack_device__(self):
+        return 2, 0  # CUDA's
+
+    def __dlpack__(self, **options):
+        return self._host.__dlpack__(**{key: v for key, v in options.items() if key != "stream"})
 
     def copy(self, order="C"):
-        return wrapped(self._host.copy(order))
+        return wrapped(computed(lambda: self._host.copy(order)))
 
     def fill(self, value):
-        self._host.fill(bare(value))
+        value = bare(value)
+        done(lambda: self._host.fill(value))
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self._host.ctypes.data)
 
 
 def _index(index):
@@ -151,50 +170,19 @@ def function(f, parameters=None):
             raise TypeError(f"cupy.add.at does not support {args[0].dtype}")
         if f.__name__ == "where" and type(args[0]) is not ndarray:
             raise AttributeError(f"'{type(args[0]).__name__}' object has no attribute 'astype'")
+        refuse_cublas(f.__name__)
+        hosts, named = [*map(bare, args)], {key: bare(value) for key, value in options.items()}
+        out = named.get("out")
         with numpy.errstate(all="ignore"):  # a device gives no warnings
-            result = f(*map(bare, args), **{key: bare(value) for key, value in options.items()})
+            if out is not None or f.__name__ in WRITING:
+                done(lambda: f(*hosts, **named))
+                result = out
+            else:
+                result = computed(lambda: f(*hosts, **named), *hosts)
         same = [a for a in (*args, options.get("out")) if type(a) is ndarray and a._host is result]
         return same[0] if same else wrapped(result)  # as the caller knows it
 
     return call
-
-
-def upload(f, parameters):
-    """A function that takes what lies on the host to the device."""
-    inner = function(f, parameters)
-
-    def call(value, *args, **options):
-        if _on_device(value):
-            return inner(value, *args, **options)
-        counts["to_device"] += 1
-        options = {key: bare(option) for key, option in options.items()}
-        result = f(value, *args, **options)
-        return wrapped(result.copy(order="K") if result is value or result.base is not None else result)
-
-    return call
-
-
-def _on_device(value):
-    return type(value) is ndarray or (type(value) in (list, tuple) and any(map(_on_device, value)))
-
-
-class ufunc:
-    """A universal function: no `where`; reduces for add and multiply alone, `at` for what a device adds atomically."""
-
-    def __init__(self, f):
-        self._host = f
-        self.__name__ = f.__name__
-        self.nin, self.nout = f.nin, f.nout
-
-    def __call__(self, *args, **options):
-        return function(self._host, ["*args", "out", "dtype", "casting"])(*args, **options)
-
-    def __getattr__(self, name):
-        known = NAMES["ufunc"].get(name)
-        allowed = {"reduce": ("add", "multiply"), "at": ("add", "maximum", "minimum")}.get(name)
-        if known is None or (allowed and self.__name__ not in allowed):
-            raise AttributeError(f"CuPy's ufunc '{self.__name__}' has no '{name}'")
-        return function(getattr(self._host, name), known)
 
 
 def _operator(name, f, reflected=False):
@@ -205,11 +193,13 @@ def _operator(name, f, reflected=False):
             raise TypeError(f"Unsupported type {type(other)}")
         a, b = (bare(other), self._host) if reflected else (self._host, bare(other))
         with numpy.errstate(all="ignore"):
-            return wrapped(f(a, b))
+            refuse_cublas(name.strip("_"))
+            return wrapped(computed(lambda: f(a, b)))
 
     def in_place(self, other):
+        other = bare(other)
         with numpy.errstate(all="ignore"):
-            f(self._host, bare(other))
+            done(lambda: f(self._host, other))
         return self
 
     made = in_place if name.startswith("__i") and name not in ("__invert__",) else binary
@@ -218,7 +208,7 @@ def _operator(name, f, reflected=False):
 
 
 def _unary(f):
-    return lambda self: wrapped(f(self._host))
+    return lambda self: wrapped(computed(lambda: f(self._host)))
 
 
 def _method(name, parameters):

@@ -54,6 +54,11 @@ names = {
     "ndarray": described(cupy.ndarray) | {n: None for n in dir(cupy.ndarray) if re.fullmatch(r"__\w+__", n)},
     "Generator": described(cupy.random.Generator),
     "ufunc": described(cupy.ufunc),
+    "cuda": described(cupy.cuda),
+    "cuda.runtime": described(cupy.cuda.runtime),
+    "cuda.Device": described(cupy.cuda.Device),
+    "cuda.MemoryPool": described(cupy.cuda.MemoryPool),
+    "_core._routines_linalg": described(cupy._core._routines_linalg),
 }
 lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, sort_keys=True)}" for key, value in names.items())
 Path(__file__).with_name("names.json").write_text("{\n" + lines.replace("], ", "],\n ") + "\n}\n")

@@ -2,7 +2,8 @@
 
 import scipy.special
 
-from strict.arrays import NAMES, ufunc
+from strict.arrays import NAMES
+from strict.functions import ufunc
 
 
 def __getattr__(name):

@@ -1,0 +1,1 @@
+"""cupy._core, of which minivae uses one switch."""
