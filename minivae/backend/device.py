@@ -62,7 +62,7 @@ class CuPy(Backend):
         self._choose(module, number)
         self.number = number
         self.tf32 = tf32
-        self.kernels: dict[str, Any] = {}  # by their source
+        self.kernels: dict[tuple[str, tuple[str, ...]], Any] = {}  # by their source and its constants
         self._peak = 0
         try:
             super().__init__()
@@ -191,11 +191,15 @@ class CuPy(Backend):
     def fitting(self, n: int, nbytes: int) -> int:
         return max(1, min(n, (1 << 28) // max(nbytes, 1)))  # no cache to stay in: large kernels, bounded memory
 
-    def kernel(self, name: str, source: str) -> Any:
-        """The function `name` of a C source, for `launch`; compiled when it first runs."""
-        if source not in self.kernels:
-            self.kernels[source] = self.module.RawKernel(source, name)
-        return self.kernels[source]
+    def kernel(self, name: str, source: str, constants: tuple[str, ...] = ()) -> Any:
+        """The function `name` of a C source, for `launch`; compiled when it first runs.
+
+        constants: options of the compiler, "-DNAME=(number)".
+        """
+        key = source, constants
+        if key not in self.kernels:
+            self.kernels[key] = self.module.RawKernel(source, name, constants)
+        return self.kernels[key]
 
     def launch(self, kernel: Any, size: int, *arguments: Any) -> None:
         """Run a kernel with a thread for each of `size` items; its last parameter is `long long n`, that size.

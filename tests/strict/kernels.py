@@ -1,7 +1,8 @@
 """RawKernel of the stand-in: the very source that a GPU would run, compiled for the host and run thread by thread.
 
 The prelude gives the C++ compiler the words of CUDA that a kernel without shared memory needs. Nothing is contracted
-to fused multiply-adds, so that what differs from NumPy is the rounding of exp, log and their kin alone.
+to fused multiply-adds, so that what differs from NumPy is the rounding of exp, log and their kin alone. Constants of
+the compiler (-DHEIGHT=(28)) are variables here, set before each launch: one library does for all of their values.
 """
 
 import atexit
@@ -29,7 +30,8 @@ namespace { struct { int x, y, z; } blockIdx, threadIdx, blockDim, gridDim; }
 """
 # every thread of every block, one after the other
 LAUNCH = """
-extern "C" void launch_{name}(const int* grid, const int* block, void** v) {{
+extern "C" void launch_{name}(const int* grid, const int* block, const long long* constants, void** v) {{
+    {constants}
     gridDim = {{grid[0], grid[1], grid[2]}}; blockDim = {{block[0], block[1], block[2]}};
     for (blockIdx.z = 0; blockIdx.z < grid[2]; blockIdx.z++)
     for (blockIdx.y = 0; blockIdx.y < grid[1]; blockIdx.y++)
@@ -71,14 +73,17 @@ class RawKernel:
             raise ValueError(f"CUDA_ERROR_INVALID_VALUE: grid {grid}, block {block}, shared memory {shared_mem}")
         if self._launch is None:
             self._types = parameters(self.code, self.name)
-            self._launch = getattr(_built(self.code), f"launch_{self.name}")
+            given = dict(_constant(option) for option in self.options)
+            self._launch = getattr(_built(self.code, tuple(given)), f"launch_{self.name}")
+            self._constants = (ctypes.c_longlong * len(given))(*given.values())
             self._pointers = ctypes.c_void_p * len(self._types)  # made once: a class is a cycle for the collector
-            compiled[f"{self.name} {hashlib.sha256(self.code.encode()).hexdigest()[:8]}"] = self.code
+            source = "".join(f"#define {name} ({value})\n" for name, value in given.items()) + self.code
+            compiled[f"{self.name} {hashlib.sha256(source.encode()).hexdigest()[:8]}"] = source
         if len(args) != len(self._types):  # a GPU would read beyond the end
             raise TypeError(f"kernel {self.name} takes {len(self._types)} arguments, not {len(args)}")
         values = [_argument(self.name, i, a, *t) for i, (a, t) in enumerate(zip(args, self._types, strict=True))]
         pointers = self._pointers(*(v.ctypes.data for v in values))
-        done(lambda alive=(args, values): self._launch(SIZES(*grid), SIZES(*block), pointers))
+        done(lambda alive=(args, values): self._launch(SIZES(*grid), SIZES(*block), self._constants, pointers))
         counts["launches"] += 1
 
 
@@ -121,12 +126,22 @@ def _whole(n):
     return int(n)
 
 
-def _built(code):
+def _constant(option):
+    """The name and the number of an option -DNAME=(number)."""
+    found = re.fullmatch(r"-D(\w+)=\((-?\d+)\)", option)
+    if not found:
+        raise ValueError(f"the stand-in takes options -DNAME=(number) alone, not {option}")
+    return found[1], int(found[2])
+
+
+def _built(code, constants=()):
     """The kernels of a source as a library of the host's, compiled once in a session."""
-    source = PRELUDE + code
+    source = PRELUDE + "".join(f"static long long {name};\n" for name in constants) + code
+    assigned = " ".join(f"{name} = constants[{i}];" for i, name in enumerate(constants))
     for name in re.findall(r"__global__\s+void\s+(\w+)", code):
         types = enumerate(parameters(code, name))
-        source += LAUNCH.format(name=name, arguments=", ".join(f"*({t}{'*' * p}*) v[{i}]" for i, (t, p, _) in types))
+        arguments = ", ".join(f"*({t}{'*' * p}*) v[{i}]" for i, (t, p, _) in types)
+        source += LAUNCH.format(name=name, arguments=arguments, constants=assigned)
     key = hashlib.sha256(source.encode()).hexdigest()
     if key not in _libraries:
         compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
