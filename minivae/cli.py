@@ -146,6 +146,9 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--anneal", type=at_least(0), metavar="EPOCHS", help="beta, or the capacity, rises from 0 in these")
     p.add_argument("--seed", type=at_least(0), help="of weights, order and noise (default 0)")
     p.add_argument("--on-nan", help="stop (default) at a loss that is not finite, or skip the step")
+    p.add_argument(
+        "--capture", action="store_true", default=None, help="replay the step as a CUDA graph (experimental)"
+    )
     p.add_argument("--save-every", metavar="N", help="checkpoints: each N epochs, or with an m minutes (default 1)")
     p.add_argument("--keep", type=at_least(1), metavar="N", help="how many of the last checkpoints (default 1)")
     p.add_argument("--keep-best", action="store_true", default=None, help="the one of the lowest test loss too")

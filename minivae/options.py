@@ -46,6 +46,7 @@ class Options:
     lr_schedule: "constant", or "cosine" for a fall to 0. anneal: epochs over which a VAE's beta, or its capacity
     where it has one, rises from 0. on_nan: what to do at a step whose loss or gradient is not finite: "stop", or
     "skip", which leaves the model as it was before the step (on a GPU each step then waits for its loss).
+    capture: let a GPU replay the step as a CUDA graph (experimental); on NumPy nothing changes.
     """
 
     epochs: int = 10
@@ -58,6 +59,7 @@ class Options:
     lr_schedule: str = "constant"
     anneal: int = 0
     on_nan: str = "stop"
+    capture: bool = False
 
     def __post_init__(self) -> None:
         _check_kinds(self)
@@ -74,6 +76,10 @@ class Options:
             raise InputError(f"unknown lr_schedule '{self.lr_schedule}': choose constant or cosine.")
         if self.on_nan not in ("stop", "skip"):
             raise InputError(f"unknown on_nan '{self.on_nan}': choose stop or skip.")
+        if self.capture and self.on_nan == "skip":
+            raise InputError(
+                "on_nan skip asks after each step whether it was finite, which --capture cannot: choose one."
+            )
         if self.seed < 0:
             raise InputError(f"seed {self.seed} is no seed: give a whole number of at least 0.")
         if self.optimizer not in OPTIMIZERS:
@@ -82,11 +88,12 @@ class Options:
     def resumed(self, given: dict[str, Any]) -> Options:
         """These options with what is given anew where a run goes on: that may not change what it has done.
 
-        Raises InputError where it would: only `on_nan` is free, and `epochs` unless the learning rate follows them.
+        Raises InputError where it would: only `on_nan` and `capture` are free, and `epochs` unless the learning rate
+        follows them.
         """
         for name, value in given.items():
             before = getattr(self, name)
-            if value == before or name == "on_nan":
+            if value == before or name in ("on_nan", "capture"):
                 continue
             if name == "epochs" and self.lr_schedule == "constant":
                 continue

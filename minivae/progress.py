@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minivae import backend
 from minivae.backend import Array
 from minivae.files import atomic_write
 
@@ -25,9 +26,15 @@ class Means:
         self.sums: dict[str, tuple[Any, int]] = {name: (total, n) for name, (total, n) in (state or {}).items()}
 
     def add(self, n: int, **values: Array) -> None:
+        """Add values (0-d arrays), each the mean over n examples."""
         for name, value in values.items():
-            total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = (total + value.astype(np.float64) * n, count + n)
+            if type(self.sums.get(name, (0.0, 0))[0]) is float:  # none yet, or read from a file
+                total, count = self.sums.get(name, (0.0, 0))
+                self.sums[name] = (backend.of(value).full((), total, dtype=np.float64), count)
+        if values:
+            xp = backend.of(next(iter(values.values())))
+            xp.accumulate([self.sums[name][0] for name in values], list(values.values()), n)
+        self.sums |= {name: (self.sums[name][0], self.sums[name][1] + n) for name in values}
 
     def read(self) -> dict[str, float]:
         return {name: float(total) / count for name, (total, count) in self.sums.items()}

@@ -67,6 +67,9 @@ class Trainer:
         self.saved: tuple[Path, int] | None = None  # the last good checkpoint, and its step
         self.interrupted, self.signal = False, int(signal.SIGINT)  # whether it is to stop, and what asked for it
         self._checked = False  # whether gradients reach the parameters
+        self.captured: Callable[[Array], Any] | None = None
+        if options.capture and not backend.current().eager:
+            self._capture()
 
     def _anneal(self, steps: int) -> None:
         """Let the model's beta, or its capacity, rise to what it is now."""
@@ -75,6 +78,14 @@ class Trainer:
         name = "beta" if self.model.capacity is None else "capacity"
         final, rise = getattr(self.model, name), optim.warmup(steps)
         self.schedules[name] = lambda step: final * rise(step)
+
+    def _capture(self) -> None:
+        """Let the device replay the step. What changes from step to step then has to lie on the device."""
+        xp = backend.current()
+        for name in self.schedules:
+            setattr(self.model, name, xp.zeros((), dtype=np.float32))
+        self.optimizer.resident = True
+        self.captured = xp.capture(self._compute_and_update)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -109,14 +120,13 @@ class Trainer:
         if not self.batch:
             statistics(self.model)  # begins to count
         started = time.perf_counter() - self.seconds
-        batches = self.batches.epoch(self.epoch, self.batch)
+        batches = self.batches.indices(self.epoch, self.batch)
         title = f"epoch {self.epoch}/{self.options.epochs}"
-        for x in progress.bar(batches, len(self.batches), title, self.batch):
+        for indices in progress.bar(batches, len(self.batches), title, self.batch):
             before = self.optimizer.steps
-            loss, norm = self._step(x)
+            values = self._step(indices)
             if self.optimizer.steps > before:
-                self.means.add(len(x), train_loss=loss.total.data, gradient_norm=norm)
-                self.means.add(len(x), **{f"train_{name}": term.data for name, term in loss.terms.items()})
+                self.means.add(len(indices), **values)
             self.batch += 1
             self.seconds = time.perf_counter() - started
             if self.interrupted:
@@ -151,18 +161,41 @@ class Trainer:
     def schedule(self, step: int) -> None:
         """Set what changes while training to what it is at a step, counted from 0."""
         for name, schedule in self.schedules.items():
-            setattr(self.model, name, schedule(step))
+            if self.captured:
+                backend.current().write(getattr(self.model, name), [schedule(step)])
+            else:
+                setattr(self.model, name, schedule(step))
         if self.options.lr_schedule == "cosine":
             self.optimizer.lr = self.options.lr * optim.cosine(self.options.epochs * len(self.batches))(step)
 
-    def _step(self, x: Array) -> tuple[Loss, Array]:
-        """One update of the parameters, if it is finite. The loss and the gradient's norm stay on the device."""
+    def _step(self, indices: Array) -> dict[str, Array]:
+        """One update of the parameters, if it is finite. The loss, its terms and the gradient's norm, on the device."""
         step = self.optimizer.steps
         self.schedule(step)
+        batch = indices if self.batches.resident else self.batches.gather(indices)
+        if self.captured:
+            self.optimizer.advance()
+            values: dict[str, Array] = self.captured(batch)
+            self.watch.note(step + 1, values["train_loss"], values["gradient_norm"])
+            return values
+        undo = _undo(self.model) if self.options.on_nan == "skip" else None
+        values = self._compute(batch)
+        self.watch.note(step + 1, values["train_loss"], values["gradient_norm"])
+        if undo and self.watch.first():
+            undo()
+            self.watch, self.skipped = Watch(), self.skipped + 1
+            return values
+        if backend.current().eager:
+            self.check()
+        self.optimizer.step()
+        return values
+
+    def _compute(self, batch: Array) -> dict[str, Array]:
+        """The gradients of a batch, of images or of the indices of resident ones."""
+        x = self.batches.gather(batch) if self.batches.resident else batch
         if self.options.binarize:
             x = binarized(x, self.rng)
         self.optimizer.zero_grad()
-        undo = _undo(self.model) if self.options.on_nan == "skip" else None
         loss: Loss = self.model.loss(x, self.rng)
         loss.total.backward()
         if not self._checked:
@@ -172,15 +205,14 @@ class Trainer:
             norm = optim.grad_norm([p.grad for p in self.optimizer.parameters if p.grad is not None])
         else:
             norm = optim.clip_grad_norm(self.optimizer.parameters, self.options.clip)
-        self.watch.note(step + 1, loss.total.data, norm)
-        if undo and self.watch.first():
-            undo()
-            self.watch, self.skipped = Watch(), self.skipped + 1
-            return loss, norm
-        if backend.current().eager:
-            self.check()
-        self.optimizer.step()
-        return loss, norm
+        terms = {f"train_{name}": term.data for name, term in loss.terms.items()}
+        return {"train_loss": loss.total.data, "gradient_norm": norm, **terms}
+
+    def _compute_and_update(self, batch: Array) -> dict[str, Array]:
+        """What a device replays."""
+        values = self._compute(batch)
+        self.optimizer.apply()
+        return values
 
     def check(self) -> None:
         """Raise NotFinite where a step's loss or gradient was not finite. It waits for the device."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
+
 from minivae import backend
-from minivae.backend import Array
+from minivae.backend import Array, fuse
 from minivae.errors import NotFinite
 from minivae.options import Options
 
@@ -20,12 +22,18 @@ class Watch:
     def note(self, step: int, loss: Array, norm: Array) -> None:
         """Of a step, counted from 1, its loss and the norm of its gradient."""
         xp = backend.of(norm)
-        bad = xp.where(xp.isfinite(loss + norm), 0, step)  # a sum passes on what is not finite
-        self._first = bad if self._first is None else xp.where(self._first == 0, bad, self._first)
+        first = xp.zeros((), dtype=np.float64) if self._first is None else self._first
+        self._first = _first_bad(xp, first, loss, norm, step)
 
     def first(self) -> int:
         """That step, or 0 where there was none. It waits for the device."""
         return 0 if self._first is None else int(self._first)
+
+
+@fuse
+def _first_bad(xp: Any, first: Array, loss: Array, norm: Array, step: int) -> Array:
+    fine = xp.logical_or(first > 0, xp.isfinite(loss + norm))  # a sum passes on what is not finite
+    return xp.where(fine, first, step)
 
 
 def not_finite(what: str, options: Options, lr: float, saved: str) -> NotFinite:

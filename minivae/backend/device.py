@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from minivae.backend import kernels
+from minivae.backend.capture import Captured
+from minivae.backend.cublas import Cublas
 from minivae.backend.fusion import NUMBER, SCALAR, TYPES, Fused, Program, kind
 from minivae.backend.host import Array, Backend, Memory
 from minivae.errors import InputError
@@ -64,6 +67,7 @@ class CuPy(Backend):
         self.tf32 = tf32
         self.kernels: dict[tuple[str, tuple[str, ...]], Any] = {}  # by their source and its constants
         self._peak = 0
+        self.cublas: Cublas | None = None  # in a capture: see capture.py
         try:
             super().__init__()
             linalg = import_module(f"{self.library}._core._routines_linalg")
@@ -147,6 +151,21 @@ class CuPy(Backend):
             f"{free:,} of its {total:,} are free and this program holds {held:,}: use a smaller --batch-size or model."
         )
 
+    def write(self, array: Array, numbers: Sequence[float]) -> None:
+        # the numbers travel as arguments of a kernel, which a copy would have to wait for
+        count, c = len(numbers), TYPES[array.dtype.name]
+        lines = "".join(f"    if (threadIdx.x == 0) out[{i}] = v{i};\n" for i in range(count))
+        parameters = "".join(f"double v{i}, " for i in range(count))
+        source = f'extern "C" __global__ void put({c}* out, {parameters}long long n) {{\n{lines}}}\n'
+        self.launch(self.kernel("put", source), 1, array, *map(np.float64, numbers))
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """numpy.matmul."""
+        return (self.cublas or self.module).matmul(a, b, out)
+
+    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        return Captured(self, step)
+
     def generator_state(self, rng: Any) -> Any:
         return None
 
@@ -176,6 +195,21 @@ class CuPy(Backend):
         self.scatter_add(counts, indices, self.module.ones(indices.shape, dtype=np.int32))
         return counts.astype(np.int64)
 
+    def square_sum(self, arrays: Sequence[Array]) -> Array:
+        return kernels.squares(self, arrays)  # vdot is cuBLAS's, which no capture takes
+
+    def scale_all(self, arrays: Sequence[Array], factor: Array) -> None:
+        kernels.scale(self, arrays, factor)
+
+    def join(self, arrays: Sequence[Array], parts: Sequence[Array]) -> None:
+        kernels.join(self, arrays, parts)
+
+    def accumulate(self, totals: Sequence[Array], values: Sequence[Array], weight: float) -> None:
+        kernels.accumulate(self, totals, values, weight)
+
+    def column_sums(self, rows: Array) -> Array:
+        return self.module.sum(rows, axis=0)
+
     def check_indices(self, what: str, indices: Array, n: int) -> None:
         pass
 
@@ -190,6 +224,12 @@ class CuPy(Backend):
 
     def fitting(self, n: int, nbytes: int) -> int:
         return max(1, min(n, (1 << 28) // max(nbytes, 1)))  # no cache to stay in: large kernels, bounded memory
+
+    def gather_windows(self, x: Array, windows: Any, columns: Array) -> None:
+        kernels.gather(self, x, windows, columns)
+
+    def scatter_windows(self, y: Array, weights: Array, windows: Any, x: Array) -> None:
+        kernels.scatter(self, y, weights, windows, x)
 
     def kernel(self, name: str, source: str, constants: tuple[str, ...] = ()) -> Any:
         """The function `name` of a C source, for `launch`; compiled when it first runs.
@@ -211,6 +251,10 @@ class CuPy(Backend):
 
     def fused(self, function: Fused, operands: Sequence[Any], out: tuple[Array, ...] | None) -> Any:
         kinds = tuple(map(kind, operands))
+        if not any(k in TYPES for k in kinds) and any(k != NUMBER for k in kinds):  # 0-d arrays: as arrays of one entry
+            entries = [a.reshape(1) if k.endswith(SCALAR) else a for k, a in zip(kinds, operands, strict=True)]
+            results = self.fused(function, entries, out and tuple(a.reshape(1) for a in out))
+            return tuple(r.reshape(()) for r in results) if isinstance(results, tuple) else results.reshape(())
         known = all(k == NUMBER or k.removesuffix(SCALAR) in TYPES for k in kinds)
         if not known or any(isinstance(a, np.generic) for a in operands):
             return function.plain(self, operands, out)

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +71,10 @@ class Backend:
         """The array on the host (the array itself on NumPy)."""
         return array
 
+    def write(self, array: Array, numbers: Sequence[float]) -> None:
+        """Fill a small array, in its order, with Python's numbers; no copy between host and device is made of it."""
+        array.flat[:] = numbers
+
     def synchronize(self) -> None:
         """Wait until all that was asked for is computed: at once on NumPy."""
 
@@ -105,6 +109,29 @@ class Backend:
     def count(self, indices: Array, n: int) -> Array:
         """How often each of 0, 1, ..., n - 1 stands in the indices (M,): (n,), int64."""
         return self.module.bincount(indices, minlength=n)
+
+    def square_sum(self, arrays: Sequence[Array]) -> Array:
+        """The sum of the squares of all entries of arrays."""
+        return sum((self.module.vdot(a, a) for a in arrays), start=self.module.zeros((), dtype=np.float32))
+
+    def scale_all(self, arrays: Sequence[Array], factor: Array) -> None:
+        """Multiply arrays by a 0-d array, in place."""
+        for a in arrays:
+            a *= factor
+
+    def join(self, arrays: Sequence[Array], parts: Sequence[Array]) -> None:
+        """Copy each array to its part; the parts are views that fill a flat array, one after the other."""
+        for a, part in zip(arrays, parts, strict=True):
+            part[...] = a
+
+    def accumulate(self, totals: Sequence[Array], values: Sequence[Array], weight: float) -> None:
+        """totals += weight values, of 0-d arrays; the totals are float64."""
+        for total, value in zip(totals, values, strict=True):
+            total += value.astype(np.float64) * weight
+
+    def column_sums(self, rows: Array) -> Array:
+        """(M, D) -> (D,): on NumPy as a product with ones, in which it is fastest."""
+        return self.module.matmul(self.module.ones(len(rows), dtype=rows.dtype), rows)
 
     def check_indices(self, what: str, indices: Array, n: int) -> None:
         """Raise IndexError unless 0 <= indices < n (on NumPy; on a GPU it would have to wait for the device)."""
@@ -177,6 +204,10 @@ class Backend:
         """Fill flat results of a size."""
         pieces = [slice(i, i + PIECE) for i in range(0, size, PIECE)]
         spread(lambda mine: program.in_pieces(*operands, *results, mine), pieces, fewest=8)
+
+    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A step of training, a function of arrays, which a device replays at one launch. On NumPy it is as it is."""
+        return step
 
     def device(self) -> str:
         """What computes, in words."""

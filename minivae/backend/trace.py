@@ -35,6 +35,7 @@ C: dict[str, str] = {
     "logical_and": "{} && {}",
     "logical_or": "{} || {}",
     "logical_not": "!{}",
+    "isfinite": "{0} - {0} == 0",
     "where": "{} ? {} : {}",
     "sqrt": "sqrt({})",
     "exp": "exp({})",

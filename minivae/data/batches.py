@@ -40,12 +40,21 @@ class Batches:
         """The number of batches in an epoch; the last may be smaller than the others."""
         return -(-len(self.split) // self.batch_size)
 
+    @property
+    def resident(self) -> bool:
+        """Whether the images lie where the batches are made."""
+        return self.xp is backend.host() or self.split.resident(self.xp) is not self.split.images
+
     def epoch(self, n: int, start: int = 0) -> Iterator[Array]:
         """The batches (B, C, H, W) of epoch n, from batch number `start` on.
 
         Each is a fresh array, which the caller may keep or change.
         Raises InputError unless n >= 0 and 0 <= start <= len(self).
         """
+        return map(self.gather, self.indices(n, start))
+
+    def indices(self, n: int, start: int = 0) -> Iterator[Array]:
+        """What epoch() gathers: the indices (B,) of each batch's images."""
         if n < 0 or not 0 <= start <= len(self):
             raise InputError(
                 f"cannot start at batch {start} of epoch {n}: an epoch has {len(self)} batches, "
@@ -55,8 +64,12 @@ class Batches:
         order = np.arange(count)
         if self.shuffle:
             np.random.default_rng((self.seed, n)).shuffle(order)
-        images = self.split.resident(self.xp)
-        if images is not self.split.images:
+        if self.resident:
             order = self.xp.asarray(order)
         firsts = range(start * self.batch_size, count, self.batch_size)
-        return (self.xp.images(images, order[first : first + self.batch_size]) for first in firsts)
+        return (order[first : first + self.batch_size] for first in firsts)
+
+    def gather(self, indices: Array) -> Array:
+        """The images at the indices, (B, C, H, W)."""
+        images: Array = self.xp.images(self.split.resident(self.xp), indices)
+        return images

@@ -217,43 +217,42 @@ class VectorQuantizer(Quantizer):
 
 
 class _Use:
-    """How often each code was used and the sum of squared errors, kept on the device until they are read."""
+    """How often each code was used and the sum of squared errors, kept on the device until they are read.
+
+    Always in the same two arrays: a captured step goes on to write to those that it was recorded with.
+    """
 
     def __init__(self, codes: int):
-        self.codes = codes
-        self.counts: Array = None
-        self.squares: Array = None
+        xp = backend.current()
+        self.counts = xp.zeros(codes, dtype=np.int64)
+        self.squares = xp.zeros((), dtype=np.float64)
 
     def add(self, indices: Array, squares: Array) -> None:
-        xp = backend.of(indices)
-        counts, squares = xp.count(indices, self.codes), squares.astype(np.float64)
-        self.counts = counts if self.counts is None else self.counts + counts
-        self.squares = squares if self.squares is None else self.squares + squares
+        self.counts += backend.of(indices).count(indices, len(self.counts))
+        self.squares += squares
 
     def state(self) -> tuple[Any, Any]:
         """The counts and the sum of squared errors, on the host; None each where nothing was counted."""
-        if self.counts is None:
-            return None, None
-        return backend.to_numpy(self.counts), float(self.squares)
+        counts = backend.to_numpy(self.counts)
+        return (counts.copy(), float(self.squares)) if counts.any() else (None, None)
 
     def restore(self, state: tuple[Any, Any]) -> None:
         """Count on from there."""
-        xp, (counts, squares) = backend.current(), state
-        if counts is not None and np.shape(counts) != (self.codes,):
-            raise ValueError(f"counts of shape {np.shape(counts)} are not those of {self.codes} codes.")
-        if (counts is None) != (squares is None):
-            raise ValueError("counts without a sum of squares, or the other way round, are of no use.")
-        self.counts = None if counts is None else xp.asarray(counts, dtype=np.int64)
-        self.squares = None if squares is None else xp.asarray(float(squares), dtype=np.float64)
+        counts, squares = state
+        if counts is None:
+            self.counts.fill(0)
+            self.squares.fill(0)
+        else:
+            self.counts[...] = backend.of(self.counts).asarray(counts, dtype=np.int64)
+            self.squares.fill(squares)
 
     def read(self) -> dict[str, float]:
-        counts, squares = self.counts, self.squares
-        if counts is None or not (total := int(counts.sum())):
-            return {}
+        counts, squares = self.state()
         self.restore((None, None))
-        counts = backend.to_numpy(counts)
+        if counts is None:
+            return {}
         return {
             "perplexity": perplexity(counts),
             "code_use": float((counts > 0).mean()),
-            "distortion": float(squares) / total,
+            "distortion": squares / int(counts.sum()),
         }

@@ -109,7 +109,7 @@ class VAE(nn.Module):
         mean = kl.mean()
         if self.capacity is not None:
             return self.beta * ops.abs(mean - self.capacity), mean
-        return (mean if self.beta == 1 else self.beta * mean), mean
+        return self.beta * mean, mean
 
     def nll(self, z: Tensor, x: Any) -> Tensor:
         """-log p(x | z): z (..., N, latent) and x (N, *shape) -> (..., N)."""

@@ -65,8 +65,8 @@ __all__ = [
     "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum",
     "mean", "min", "minimum", "mse_loss", "mul", "neg", "pad", "pixel_shuffle", "pixel_unshuffle", "pow", "relu",
     "reparameterize", "repeat", "reshape", "rotation_trick", "sigmoid", "silu", "sin", "soft_clip", "softmax",
-    "softplus", "split", "sqrt", "squeeze", "stack", "standardize", "straight_through", "sub", "sum", "swapaxes", "take",
-    "tanh", "transpose", "var", "where",
+    "softplus", "split", "sqrt", "squeeze", "stack", "standardize", "straight_through", "sub", "sum", "swapaxes",
+    "take", "tanh", "transpose", "var", "where",
 ]  # fmt: skip
 
 _methods = [

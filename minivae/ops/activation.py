@@ -71,9 +71,15 @@ def soft_clip(xp: Any, a: Array, limit: float = 16.0) -> Any:
     about 1e31; the slope 1 / (1 + |a| - limit) is continuous and never 0, so that a gradient leads back.
     By default the limit is where float32 ends: e^-16 is the spacing of its numbers at 1.
     """
+    y, steepness = _soft_clip(xp, a, float(limit))
+    return y, (lambda g: g / steepness,)
+
+
+@fuse
+def _soft_clip(xp: Any, a: Array, limit: float) -> Any:
     excess = xp.maximum(xp.abs(a) - limit, 0)
-    y = xp.where(excess > 0, xp.copysign(limit + xp.log1p(excess), a), a)
-    return y, (lambda g: g / (1 + excess),)
+    beyond = limit + xp.log1p(excess)
+    return xp.where(excess > 0, xp.where(a > 0, beyond, -beyond), a), 1 + excess
 
 
 @op

@@ -94,7 +94,7 @@ def _outer(xp: Any, x: Array, y: Array, shape: tuple[int, ...], windows: Geometr
     o, c, kh, kw = shape
     total = xp.zeros((groups, kh * kw * c, o // groups), dtype=x.dtype)
     for part, i, columns in _gathered(xp, x, windows, groups, y.shape[1:3]):
-        total[i] += columns.T @ _grouped(y[part], groups)[i]
+        total[i] += xp.matmul(columns.T, _grouped(y[part], groups)[i])
     return total.reshape(groups, kh, kw, c, o // groups).transpose(0, 4, 3, 1, 2).reshape(shape)
 
 
@@ -128,7 +128,7 @@ def _add(xp: Any, y: Array, bias: Array) -> None:
 def _total(xp: Any, y: Array) -> Array:
     """(N, h, w, O) -> (O,): the sum, as a product with ones, in which it is fastest."""
     rows = y.reshape(-1, y.shape[-1])
-    return xp.ones(len(rows), dtype=y.dtype) @ rows
+    return xp.matmul(xp.ones(len(rows), dtype=y.dtype), rows)
 
 
 def _gathered(

@@ -32,7 +32,7 @@ def matmul(xp: Any, a: Array, b: Array) -> Any:
 
     def db(g: Array) -> Array:
         G = matrix(g)
-        return (_rows(A).T @ _rows(G)).reshape(b.shape) if B.ndim == 2 else xp.swapaxes(A, -1, -2) @ G
+        return xp.matmul(_rows(A).T, _rows(G)).reshape(b.shape) if B.ndim == 2 else xp.matmul(xp.swapaxes(A, -1, -2), G)
 
     y = _product(xp, A, B)
     y = y[..., 0] if b.ndim == 1 else y
@@ -41,7 +41,9 @@ def matmul(xp: Any, a: Array, b: Array) -> Any:
 
 def _product(xp: Any, a: Array, b: Array) -> Array:
     """a @ b; with a single matrix b, the stack of a is folded into one matrix."""
-    return a @ b if b.ndim > 2 or a.ndim == 2 else (_rows(a) @ b).reshape(*a.shape[:-1], b.shape[-1])
+    if b.ndim > 2 or a.ndim == 2:
+        return xp.matmul(a, b)
+    return xp.matmul(_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
 
 
 def _rows(a: Array) -> Array:
@@ -58,7 +60,7 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None) -> Any:
             f"its last axis must be the weight's second."
         )
     rows = _rows(x)
-    y = rows @ weight.T
+    y = xp.matmul(rows, weight.T)
     if bias is not None:
         y += bias
 
@@ -66,8 +68,8 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None) -> Any:
         return _rows(xp.ascontiguousarray(g))
 
     return y.reshape(*x.shape[:-1], weight.shape[0]), (
-        lambda g: (flat(g) @ weight).reshape(x.shape),
-        lambda g: flat(g).T @ rows,
+        lambda g: xp.matmul(flat(g), weight).reshape(x.shape),
+        lambda g: xp.matmul(flat(g).T, rows),
         lambda g: xp.sum(flat(g), axis=0),
     )
 

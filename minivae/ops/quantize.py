@@ -35,7 +35,7 @@ def nearest(x: Array, codebook: Array, scores: int = SCORES) -> Array:
     indices = xp.empty(len(x), dtype=xp.int64)
     rows = max(1, scores // len(codebook))
     for start in range(0, len(x), rows):
-        score = (x[start : start + rows] - centre) @ twice
+        score = xp.matmul(x[start : start + rows] - centre, twice)
         score += squares
         indices[start : start + rows] = xp.argmin(score, axis=1)
     return indices

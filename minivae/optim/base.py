@@ -73,8 +73,8 @@ class Optimizer:
             for p in self.parameters:
                 if p.dtype not in self.tables:
                     self.tables[p.dtype] = backend.of(p.data).zeros((len(rows), len(rows[0])), dtype=p.dtype)
-            for dtype, table in self.tables.items():
-                table[...] = backend.of(table).asarray(np.array(rows), dtype=dtype)
+            for table in self.tables.values():
+                backend.of(table).write(table, [number for row in rows for number in row])
 
     def apply(self) -> None:
         """Update every parameter that has a gradient, with the numbers of the step that advance() counted."""
@@ -175,8 +175,7 @@ class Together:
 
     def gathered(self) -> Array:
         """The gradients in one array."""
-        for p, view in zip(self.parameters, self.gradients, strict=True):
-            view[...] = p.grad
+        self.xp.join([p.grad for p in self.parameters], self.gradients)
         return self.gradient
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from minivae import backend
-from minivae.backend import Array
+from minivae.backend import Array, fuse
 from minivae.nn.module import Parameter
 
 Schedule = Callable[[int], float]  # step -> factor of the learning rate
@@ -33,18 +34,20 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Array:
     The norm stays on its device (a 0-d array): reading it is the caller's choice. [Pascanu et al. 2013, algorithm 1]
     """
     grads = [p.grad for p in parameters if p.grad is not None]
-    norm = grad_norm(grads)
-    xp = backend.of(norm)
-    scale = xp.minimum(max_norm / (norm + 1e-6), 1)
-    if xp.eager and scale == 1:  # else the device would have to be waited for
-        return norm
-    for g in grads:
-        g *= scale
+    xp = backend.of(grads[0]) if grads else backend.current()
+    norm, scale = (xp.asarray(a) for a in _clipping(xp, xp.square_sum(grads), float(max_norm)))
+    if not (xp.eager and scale == 1):  # else the device would have to be waited for
+        xp.scale_all(grads, scale)
     return norm
+
+
+@fuse
+def _clipping(xp: Any, squares: Array, max_norm: float) -> tuple[Array, Array]:
+    norm = xp.sqrt(squares)
+    return norm, xp.minimum(max_norm / (norm + 1e-6), 1)
 
 
 def grad_norm(grads: list[Array]) -> Array:
     """The joint Euclidean norm of arrays, as a 0-d array."""
     xp = backend.of(grads[0]) if grads else backend.current()
-    squares = [xp.vdot(g, g) for g in grads]
-    return xp.asarray(xp.sqrt(sum(squares, start=xp.zeros((), dtype=xp.float32))))
+    return xp.asarray(xp.sqrt(xp.square_sum(grads)))

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy
 
 from strict import device as cuda
+from strict import recording
 from strict.arrays import NAMES, bare, counts, function, ndarray, wrapped
 from strict.functions import ufunc, upload
 from strict.kernels import RawKernel, compiled
@@ -57,7 +58,8 @@ def _poisoned(f):
     @functools.wraps(f)
     def call(*args, **options):
         a = f(*args, **options)
-        a.fill(numpy.nan if a.dtype.kind in "fc" else 99)
+        # while a graph is recorded nothing fills it, and what stands in it must be usable as an index
+        a.fill(numpy.nan if a.dtype.kind in "fc" else 99 if recording.tape is None else 0)
         return a
 
     return call

@@ -179,6 +179,8 @@ def function(f, parameters=None):
                 result = out
             else:
                 result = computed(lambda: f(*hosts, **named), *hosts)
+        if f.__name__ == "may_share_memory":
+            return result  # which CuPy tells from the addresses, on the host
         same = [a for a in (*args, options.get("out")) if type(a) is ndarray and a._host is result]
         return same[0] if same else wrapped(result)  # as the caller knows it
 

@@ -6,7 +6,11 @@ Tests replace single functions here by ones that fail as CuPy 14 fails (`cuda.ru
 from types import SimpleNamespace
 
 from strict.arrays import NAMES, counts
-from strict.recording import alloc
+from strict.recording import Graph, Stream, alloc, using_allocator
+
+__all__ = [
+    "Device", "Graph", "MemoryPool", "Stream", "alloc", "default_pool", "memory", "runtime", "using_allocator",
+]  # fmt: skip
 
 DEVICES = 2
 FREE, TOTAL = 8 << 30, 16 << 30

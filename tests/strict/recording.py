@@ -31,8 +31,8 @@ class Counts(Counter):
     """Counts; in a capture what may not be done there is an error."""
 
     def __setitem__(self, key, value):
-        if tape is not None and key in ("waits", "to_host", "to_device"):
-            raise StreamCaptureError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+        if tape is not None and key in ("waits", "to_host", "to_device") and value > self[key]:
+            raise StreamCaptureError("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
         super().__setitem__(key, value)
 
 
