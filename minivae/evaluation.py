@@ -36,7 +36,7 @@ def evaluate(
             loss = model.loss(x, rng)
             means.add(len(x), loss=loss.total.data, **{name: term.data for name, term in loss.terms.items()})
             if samples:
-                means.add(len(x), nll=model.nll_bound(x, samples, rng).mean())
+                means.add(len(x), nll=xp.asarray(model.nll_bound(x, samples, rng).mean()))
         counted = statistics(model)
     return means.read() | counted
 

@@ -54,6 +54,16 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in left_out]
 
 
+@pytest.fixture(autouse=True)
+def backend_as_it_was():
+    """A test may choose another backend, or seed one: the next test finds them as they were."""
+    before, generators = backend.current(), [(b, b.rng) for b in backend._loaded.values()]
+    yield
+    backend._current = before
+    for one, rng in generators:
+        one.rng = rng
+
+
 def pytest_report_header(config):
     lines = [f"backend: {backend.current().name} ({backend.current().device()})"]
     if not nvrtc.library():

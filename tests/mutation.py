@@ -90,7 +90,6 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
         "reduction._share | operand wrong | count = xp.sum(attains, axis=axis, keepdims=True).astype(y.dtype)",
     ],
     "Images, weights and cotangent have one dtype: others are refused.": [
-        "conv._scatter | operand wrong | x = xp.zeros((len(y), *size, groups * c), dtype=weight.dtype)",
         "conv._correlate | operand wrong | y = xp.empty((len(x), *count, len(weight)), dtype=weight.dtype)",
         "conv._outer | operand wrong | total = xp.zeros((groups, kh * kw * c, o // groups), dtype=y.dtype)",
     ],

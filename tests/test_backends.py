@@ -119,6 +119,14 @@ def moved():
     return {what: n for what, n in strict.counts.items() if n and what != "launches"}
 
 
+@pytest.fixture
+def unchecked():
+    """MINIVAE_CHECKS would wait for the device."""
+    with checks(False):
+        yield
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("fits", [True, False])
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 def test_what_the_loop_moves(kind, fits, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minivae import backend
-from minivae.backend import pool
-from minivae.backend.fusion import FUSED, Fused
+from minivae.backend import host, pool
+from minivae.backend.fusion import FUSED, REPEATED, Fused
 from minivae.backend.host import PIECE
 from minivae.backend.program import Program
 
@@ -156,6 +157,79 @@ def check_drawn(data, count, shape):
             return
         ours = Fused(function)(XP, *given)
     same(ours, theirs)
+
+
+def repeating(function, *operands):
+    """The fused function in pieces of eight entries, so that small arrays have many, and how many times it did so."""
+    with mock.patch.multiple(host, PIECE=8), mock.patch.multiple(host.Backend, smallest=1, smallest_repeating=1):
+        made = Fused(function)
+        with mock.patch.object(host.Backend, "compute", autospec=True, side_effect=host.Backend.compute) as compute:
+            return made(XP, *operands), compute.call_count
+
+
+@given(st.data())
+def test_arrays_that_repeat_as_the_function_itself(data):
+    """Of the last axes, in rows that are shorter and longer than a piece."""
+    count = data.draw(st.integers(2, 4))
+    shape = data.draw(st.sampled_from([(3, 1), (11, 3), (7, 8), (5, 9), (3, 20), (2, 3, 4), (4, 0), (0, 4)]))
+    given, function = data.draw(operands(count, shape)), data.draw(functions(count))
+    end = shape[data.draw(st.integers(1, len(shape) - 1)) :]
+    repeats = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    given = [
+        a[(0,) * (a.ndim - len(end))] if again and a.size and np.shape(a) == shape else a
+        for a, again in zip(given, repeats, strict=True)
+    ]
+    with np.errstate(all="ignore"):
+        try:
+            theirs = function(XP, *given)
+        except (TypeError, ZeroDivisionError):
+            return
+        same(repeating(function, *given)[0], theirs)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "fused"),
+    [
+        (((6, 5), (5,)), 1),
+        (((5,), (6, 5)), 1),
+        (((6, 5), (5,), (5,)), 1),
+        (((2, 3, 5), (3, 5), ()), 1),
+        (((6, 5), (6, 1)), 0),  # the end of no shape
+        (((2, 3, 5), (3, 5), (5,)), 0),  # two that repeat
+        (((3, 5), (3, 5), (1, 5)), 0),
+        (((1, 5), (5,)), 1),
+    ],
+)
+def test_which_arrays_repeat(shapes, fused):
+    given = [random(*shape, seed=i) for i, shape in enumerate(shapes)]
+    given = [np.asarray(a, "f4") for a in given]
+
+    def function(xp, *arrays):
+        return sum(xp.exp(a) * a for a in arrays)
+
+    found, times = repeating(function, *given)
+    assert times == fused
+    same(found, function(XP, *given))
+
+
+def test_what_repeats_alone_is_no_result_and_computed_once():
+    a, b = random(9, 5), random(5)
+    found, times = repeating(lambda xp, a, b: (a + b, xp.exp(b)), a, b)
+    assert not times  # the second result has b's shape
+    same(found, (a + b, np.exp(b)))
+    program = Program("scaled", lambda xp, a, b: a * xp.exp(b) + b, ("float32", "float32" + REPEATED), ())
+    assert len(program.filling.once) == 1 and len(program.filling.body) == 2
+    assert program.filling.arrays == [0, 2] and len(program.filling.repeated) == 2
+
+
+@pytest.mark.parametrize("shape", [(1000, 300), (9, PIECE + 5)])
+def test_large_arrays_with_one_that_repeats(shape):
+    check(lambda xp, a, b: xp.maximum(a + b, 0) * xp.exp(-b), random(*shape), random(shape[1], seed=1))
+    out, a, b = np.empty(shape, "f4"), random(*shape), random(shape[1], seed=1)
+    assert Fused(lambda xp, a, b: a + b)(XP, a, b, out=(out,)) is out
+    np.testing.assert_array_equal(out, a + b)
+    with pytest.raises(ValueError, match="broadcast"):
+        Fused(lambda xp, a, b: a + b)(XP, a, b, out=(b,))
 
 
 @given(st.data())

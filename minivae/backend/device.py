@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minivae.backend import kernels
+from minivae.backend import device_windows, kernels
 from minivae.backend.capture import Captured
 from minivae.backend.cublas import Cublas
 from minivae.backend.fusion import NUMBER, SCALAR, TYPES, Fused, Program, kind
@@ -21,19 +21,6 @@ THREADS = 256  # of a block
 RESIDENT = 0.5  # the share of the free memory that a data set may take
 DRIVER_TOO_OLD, NO_DEVICE = 35, 100  # CUDA's numbers of errors
 ELSE = "or use --backend numpy"
-
-# images by their indices as float32, and bytes as 0 to 1: divided, since x * (1 / 255) would round twice
-GATHER = {
-    dtype: f"""extern "C" __global__ void gather_{dtype}(
-    const {c}* images, const long long* indices, float* out, long long pixels, long long n
-) {{
-    long long step = blockDim.x * (long long) gridDim.x;
-    for (long long i = blockIdx.x * (long long) blockDim.x + threadIdx.x; i < n; i += step)
-        out[i] = images[indices[i / pixels] * pixels + i % pixels] / {scale};
-}}
-"""
-    for dtype, c, scale in (("uint8", "unsigned char", "255.0f"), ("float32", "float", "1.0f"))
-}
 
 
 class CuPy(Backend):
@@ -48,7 +35,7 @@ class CuPy(Backend):
     special_functions = "cupyx.scipy.special"
     eager = False
     together = True  # a launch costs more than what it does to a parameter
-    smallest = 1  # one launch is cheaper than several, however little each does
+    smallest = smallest_repeating = 1  # one launch is cheaper than several, however little each does
 
     def __init__(self, number: int = 0, tf32: bool = False) -> None:
         try:
@@ -185,30 +172,9 @@ class CuPy(Backend):
         shape = (len(indices), *images.shape[1:])
         out = self.module.empty(shape, dtype=np.float32)
         dtype = images.dtype.name
-        kernel = self.kernel(f"gather_{dtype}", GATHER[dtype])
+        kernel = self.kernel(f"gather_{dtype}", kernels.GATHER_IMAGES[dtype])
         self.launch(kernel, out.size, images, indices, out, np.int64(math.prod(images.shape[1:])))
         return out
-
-    def count(self, indices: Array, n: int) -> Array:
-        # bincount would wait for the device, and add.at cannot count in int64
-        counts = self.module.zeros(n, dtype=np.int32)
-        self.scatter_add(counts, indices, self.module.ones(indices.shape, dtype=np.int32))
-        return counts.astype(np.int64)
-
-    def square_sum(self, arrays: Sequence[Array]) -> Array:
-        return kernels.squares(self, arrays)  # vdot is cuBLAS's, which no capture takes
-
-    def scale_all(self, arrays: Sequence[Array], factor: Array) -> None:
-        kernels.scale(self, arrays, factor)
-
-    def join(self, arrays: Sequence[Array], parts: Sequence[Array]) -> None:
-        kernels.join(self, arrays, parts)
-
-    def accumulate(self, totals: Sequence[Array], values: Sequence[Array], weight: float) -> None:
-        kernels.accumulate(self, totals, values, weight)
-
-    def column_sums(self, rows: Array) -> Array:
-        return self.module.sum(rows, axis=0)
 
     def check_indices(self, what: str, indices: Array, n: int) -> None:
         pass
@@ -225,11 +191,18 @@ class CuPy(Backend):
     def fitting(self, n: int, nbytes: int) -> int:
         return max(1, min(n, (1 << 28) // max(nbytes, 1)))  # no cache to stay in: large kernels, bounded memory
 
-    def gather_windows(self, x: Array, windows: Any, columns: Array) -> None:
-        kernels.gather(self, x, windows, columns)
+    gather_windows = device_windows.gather
+    scatter_windows = device_windows.scatter
+    square_sum = kernels.square_sum  # vdot is cuBLAS's, which no capture takes
+    scale_all = kernels.scale_all
+    join = kernels.join
+    accumulate = kernels.accumulate
+    column_sums = kernels.column_sums
+    nearest = kernels.nearest
+    count = kernels.count  # bincount would wait for the device
 
-    def scatter_windows(self, y: Array, weights: Array, windows: Any, x: Array) -> None:
-        kernels.scatter(self, y, weights, windows, x)
+    def add_to_pixels(self, y: Array, bias: Array) -> None:
+        y += bias
 
     def kernel(self, name: str, source: str, constants: tuple[str, ...] = ()) -> Any:
         """The function `name` of a C source, for `launch`; compiled when it first runs.
@@ -267,7 +240,8 @@ class CuPy(Backend):
         numbers = [np.float64(a) if isinstance(a, int | float) else a for a in operands]
         if program.kernel is None:
             program.kernel = self.kernel(program.name, program.source())
-        self.launch(program.kernel, size, *numbers, *results)
+        period = [np.int64(len(operands[program.repeated[0]]))] if program.repeated else []
+        self.launch(program.kernel, size, *numbers, *results, *period)
 
 
 def _version(number: int) -> str:

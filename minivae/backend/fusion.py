@@ -14,7 +14,11 @@ would pass over memory once for each operator, with a new array between each two
 - on NumPy its steps run over pieces that stay in a core's cache, and share arrays of that size for what is between;
 - on CuPy one kernel does it all.
 
-Operands of several shapes are left to the function itself: it gives the same, to the bit.
+An array whose shape is the end of the others' repeats: a bias (C,) in each of the rows (N, C), data (N, D) for each of
+K samples (K, N, D). Entry i takes its entry i % size; on NumPy it is written out once, as long as a piece. All arrays
+then lie in the order of their axes: a convolution gives its channels last, as they lie in memory.
+
+Operands of other shapes, or that lie differently, are left to the function itself: it gives the same, to the bit.
 """
 
 from __future__ import annotations
@@ -23,13 +27,14 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from minivae.backend.plan import NUMBER, SCALAR
+from minivae.backend.plan import NUMBER, REPEATED, SCALAR
 from minivae.backend.program import TYPES, Over, Program
 
 __all__ = [
     "FUSED",
     "NUMBER",
     "NUMBERS",
+    "REPEATED",
     "SCALAR",
     "TYPES",
     "Fused",
@@ -96,15 +101,22 @@ def kind(operand: Any) -> str:
 
 
 def kinds(operands: Sequence[Any]) -> tuple[tuple[int, ...], tuple[str, ...]] | None:
-    """The shape of all arrays of them (not the 0-d ones), and the kinds; None where there is no one shape."""
+    """The shape of the arrays of them (not the 0-d ones), and the kinds; None where one neither has it nor repeats."""
     shape: tuple[int, ...] = ()
-    found = []
+    found, several = [], False
     for a in operands:
         found.append(kind(a))
         if type(a) not in NUMBERS and a.shape != shape and a.shape:
-            if shape:
-                return None
-            shape = a.shape
+            several = several or bool(shape)
+            shape = max(shape, a.shape, key=len)
+    if several:
+        for i, a in enumerate(operands):
+            if type(a) not in NUMBERS and a.shape != shape and a.shape:
+                if a.shape != shape[-a.ndim :]:
+                    return None
+                found[i] += REPEATED
+        if len({a.shape for a, k in zip(operands, found, strict=True) if k.endswith(REPEATED)}) > 1:
+            return None
     return (shape, tuple(found)) if shape else None
 
 
@@ -128,12 +140,12 @@ def layout(operands: Sequence[Any]) -> Layout | None:
     arrays = [a for a in operands if type(a) not in NUMBERS and a.shape]
     if not arrays:
         return None
-    first = arrays[0]
+    first = max(arrays, key=lambda a: a.ndim)  # the others are of its shape, or repeat
     shape = first.shape
-    if any(a.shape != shape for a in arrays):
-        return None
     order = None
     if not all(a.flags.c_contiguous for a in arrays):
+        if any(a.shape != shape for a in arrays):
+            return None
         order = tuple(sorted(range(first.ndim), key=lambda i: (-first.strides[i], i)))
         arrays = [a.transpose(order) for a in arrays]
         if not all(a.flags.c_contiguous for a in arrays):

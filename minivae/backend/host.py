@@ -40,6 +40,7 @@ class Backend:
     library = "numpy"
     special_functions = "scipy.special"
     smallest = PIECE + 1  # entries from which a fused function goes piece by piece
+    smallest_repeating = 8 * PIECE  # the same where an array repeats: it has to be written out first
     together = False  # whether to update all parameters at once pays for copying their gradients into one array
     eager = True  # an array that a function returned is there: to read a number of it is not to wait for a device
 
@@ -129,9 +130,24 @@ class Backend:
         for total, value in zip(totals, values, strict=True):
             total += value.astype(np.float64) * weight
 
+    def add_to_pixels(self, y: Array, bias: Array) -> None:
+        """y (N, h, w, O) += bias (O,): a row of pixels at a time, as NumPy is slow in adding a few numbers over and over."""
+        n, h, w, o = y.shape
+        rows = y.reshape(n * h, w * o)
+        rows += self.module.tile(bias, w)
+
     def column_sums(self, rows: Array) -> Array:
         """(M, D) -> (D,): on NumPy as a product with ones, in which it is fastest."""
         return self.module.matmul(self.module.ones(len(rows), dtype=rows.dtype), rows)
+
+    def nearest(self, x: Array, codes: Array, squares: Array, indices: Array) -> None:
+        """indices (M,) = for each row of x (M, D) the first code of codes (K, D) at which |e|^2 - 2 x.e is least.
+
+        squares (K,): |e|^2. A NaN counts as the least, as in argmin.
+        """
+        score = self.module.matmul(x, -2 * codes.T)
+        score += squares
+        indices[...] = score.argmin(axis=1)
 
     def check_indices(self, what: str, indices: Array, n: int) -> None:
         """Raise IndexError unless 0 <= indices < n (on NumPy; on a GPU it would have to wait for the device)."""
@@ -183,7 +199,10 @@ class Backend:
         program = function.program(of_operands, replaced)
         if not size or not program.elementwise or not (out is None or program.fits(out, shape)):
             return function.plain(self, operands, out)
-        flat = layout((*operands, *(out or ()))) if size >= self.smallest else None
+        smallest = self.smallest_repeating if program.repeated else self.smallest
+        flat = layout((*operands, *(out or ()))) if size >= smallest else None
+        if flat is None and program.repeated:
+            return function.plain(self, operands, out)
         if flat is None:
             return self.whole(function, program, operands, out)
         arguments, results = flat.operands[: len(operands)], flat.operands[len(operands) :]
@@ -202,8 +221,14 @@ class Backend:
 
     def compute(self, program: Program, operands: list[Any], results: list[Array], size: int) -> None:
         """Fill flat results of a size."""
-        pieces = [slice(i, i + PIECE) for i in range(0, size, PIECE)]
-        spread(lambda mine: program.in_pieces(*operands, *results, mine), pieces, fewest=8)
+        period = len(operands[program.repeated[0]]) if program.repeated else size
+        times = min(max(1, PIECE // period), size // period)  # of what repeats, so much goes in a piece
+        pieces = [
+            slice(i, min(i + PIECE, start + times * period, size))
+            for start in range(0, size, times * period)
+            for i in range(start, min(start + times * period, size), PIECE)
+        ]
+        spread(lambda mine: program.in_pieces((*operands, *results), mine, times), pieces, fewest=8)
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """A step of training, a function of arrays, which a device replays at one launch. On NumPy it is as it is."""

@@ -1,8 +1,8 @@
 """Kernels in C for a device: the movements and reductions that CuPy would need many launches for.
 
 A kernel is what one thread does for one item, in a loop over the items that are its own: item i, i + step, ... so
-that threads that are neighbours write what lies side by side. None of them uses shared memory, atomics or the order
-of threads. So each is deterministic, and the tests run the very same text as a loop on the host.
+that threads that are neighbours write what lies side by side. None of them uses shared memory or the order of threads,
+and atomics are of whole numbers alone. So each is deterministic, and the tests run the same text as a loop on the host.
 
 Numbers that belong to a layer, and not to a batch, are constants of the compiler: words in capitals, which CuPy hands
 on as -DHEIGHT=28. To divide by a constant is a multiplication, and to launch a kernel costs less with fewer arguments.
@@ -12,143 +12,29 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from minivae.ops.windows import Geometry
-
 C = {"float32": "float", "float64": "double"}
-PACK = 16  # bytes: the most that a thread loads and stores at once
 
 LOOP = """    long long step = blockDim.x * (long long) gridDim.x;
     for (long long i = blockIdx.x * (long long) blockDim.x + threadIdx.x; i < n; i += step) {"""
 
-# Both movements of a convolution. A pack is a few channels, which are moved together where all lie so that they can be
-PACKED = """struct alignas({bytes}) Pack {{ {real} of[{pack}]; }};
-#define AT(image, row, pixel, channel) \\
-    (image) * (long long) IMAGE + (row) * (long long) ROW + (pixel) * (long long) PIXEL + (channel) * (long long) CHANNEL
-"""
-# columns (image, down, across, tap_down, tap_across, channel) = the pixel that the tap of the window sees, or 0
-GATHER = f"""{PACKED}
-extern "C" __global__ void gather_windows(const {{real}}* images, {{real}}* columns, long long n) {{{{
-    const Pack* x = (const Pack*) images;
-    Pack* taps = (Pack*) columns;
-{LOOP.replace("{", "{{")}
-        {{index}} rest = i;
-        int channel = rest % CHANNELS; rest /= CHANNELS;
-        int tap_across = rest % TAPS_ACROSS; rest /= TAPS_ACROSS;
-        int tap_down = rest % TAPS_DOWN; rest /= TAPS_DOWN;
-        int across = rest % ACROSS; rest /= ACROSS;
-        int down = rest % DOWN; rest /= DOWN;
-        int row = down * STRIDE_DOWN + tap_down * DILATION_DOWN - TOP;
-        int pixel = across * STRIDE_ACROSS + tap_across * DILATION_ACROSS - LEFT;
-        Pack seen = {{{{}}}};
-        if (row >= 0 && row < HEIGHT && pixel >= 0 && pixel < WIDTH) seen = x[AT(rest, row, pixel, channel)];
-        taps[i] = seen;
-    }}}}
-}}}}
-"""
-# the transpose: each pixel asks which taps of which windows see it, and adds them up, always in the same order
-SCATTER = f"""{PACKED}
-extern "C" __global__ void scatter_windows(const {{real}}* columns, {{real}}* images, long long n) {{{{
-    const Pack* taps = (const Pack*) columns;
-    Pack* x = (Pack*) images;
-{LOOP.replace("{", "{{")}
-        {{index}} rest = i;
-        int channel = rest % CHANNELS; rest /= CHANNELS;
-        int pixel = rest % WIDTH; rest /= WIDTH;
-        int row = rest % HEIGHT; rest /= HEIGHT;
-        Pack sum = {{{{}}}};
-        for (int tap_down = 0; tap_down < TAPS_DOWN; tap_down++) {{{{
-            int top = row + TOP - tap_down * DILATION_DOWN;  // of the window of which this tap sees the pixel
-            if (top < 0 || top % STRIDE_DOWN || top / STRIDE_DOWN >= DOWN) continue;
-            for (int tap_across = 0; tap_across < TAPS_ACROSS; tap_across++) {{{{
-                int left = pixel + LEFT - tap_across * DILATION_ACROSS;
-                if (left < 0 || left % STRIDE_ACROSS || left / STRIDE_ACROSS >= ACROSS) continue;
-                long long window = ((long long) rest * DOWN + top / STRIDE_DOWN) * ACROSS + left / STRIDE_ACROSS;
-                Pack seen = taps[((window * TAPS_DOWN + tap_down) * TAPS_ACROSS + tap_across) * CHANNELS + channel];
-                for (int k = 0; k < {{pack}}; k++) sum.of[k] += seen.of[k];
-            }}}}
-        }}}}
-        x[AT(rest, row, pixel, channel)] = sum;
-    }}}}
-}}}}
-"""
-
-
-def gather(xp: Any, x: Any, windows: Geometry, columns: Any) -> None:
-    """columns (n, h, w, kh, kw, C) = what each tap of each window sees of images x (n, H, W, C); 0 beyond them."""
-    kernel, pack = _of_windows(xp, "gather_windows", GATHER, x, windows, columns)
-    xp.launch(kernel, columns.size // pack, x, columns)
-
-
-def scatter(xp: Any, y: Any, kernels: Any, windows: Geometry, x: Any) -> None:
-    """The transpose: images x (n, H, W, C) = in each pixel, the sum for all windows and taps that see it of y times
-    the tap's kernel. y (n, h, w, O), kernels (O, kh, kw, C). One product of matrices, then one kernel."""
-    (n, h, w, o), taps = y.shape, kernels.shape[1:]
-    step = xp.fitting(n, h * w * math.prod(taps) * y.itemsize)
-    for start in range(0, n, step):
-        part = x[start : start + step]
-        columns = xp.matmul(y[start : start + step].reshape(-1, o), kernels.reshape(o, -1)).reshape(-1, h, w, *taps)
-        kernel, pack = _of_windows(xp, "scatter_windows", SCATTER, part, windows, columns)
-        xp.launch(kernel, part.size // pack, columns, part)
-
-
-def _of_windows(xp: Any, name: str, source: str, x: Any, windows: Geometry, columns: Any) -> tuple[Any, int]:
-    """The kernel for these arrays, and how many entries its threads move at once."""
-    pack = _packing(x, columns)
-    large = max(x.size, columns.size) >= 1 << 31
-    options = _constants(windows, columns.shape[1:3], x.shape[1:], x.strides, x.itemsize, pack)
-    return xp.kernel(name, _written(source, x.dtype.name, pack, large), options), pack
-
-
-def _packing(*arrays: Any) -> int:
-    """How many entries of the last axis can be moved at once: in all arrays packs lie side by side, and aligned."""
-    itemsize = arrays[0].itemsize
-    for a in arrays:
-        packs = not a.shape[-1] * itemsize % PACK and not any(stride % PACK for stride in a.strides[:-1])
-        if a.strides[-1] != itemsize or not packs or a.data.ptr % PACK:
-            return 1
-    return int(PACK // itemsize)
-
-
-@functools.cache
-def _written(source: str, dtype: str, pack: int, large: bool) -> str:
-    """GATHER or SCATTER for a dtype. large: whether there are more items than 32 bits can count."""
-    index = "unsigned long long" if large else "unsigned int"  # of which the division is several times as fast
-    size = pack * (4 if dtype == "float32" else 8)
-    return source.format(real=C[dtype], pack=pack, bytes=size, index=index)
-
-
-@functools.cache
-def _constants(
-    windows: Geometry, count: tuple[int, ...], shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, pack: int
-) -> tuple[str, ...]:
-    """The compiler's options for so many windows (down, across) on images (H, W, C), of strides (n, H, W, C)."""
-    numbers: dict[str, int] = {}
-    names = ("TAPS_DOWN", "TAPS_ACROSS", "STRIDE_DOWN", "STRIDE_ACROSS", "TOP", "LEFT", "DILATION_DOWN", "DILATION_ACROSS")
-    numbers |= zip(names, (n for pair in windows for n in pair), strict=True)
-    numbers |= {"DOWN": count[0], "ACROSS": count[1]}
-    numbers |= {"HEIGHT": shape[0], "WIDTH": shape[1], "CHANNELS": shape[2] // pack}
-    apart = [stride // (itemsize * pack) for stride in strides[:3]]
-    numbers |= zip(("IMAGE", "ROW", "PIXEL", "CHANNEL"), (*apart, 1 if pack > 1 else strides[3] // itemsize), strict=True)
-    return tuple(f"-D{name}=({n})" for name, n in numbers.items())
-
 
 # ---- many arrays at once: of a model's parameters each is too small to be worth a launch ----
 
-MANY = 128  # arrays that one kernel takes: there is room for 4 KB of arguments
+MANY = 64  # arrays that one kernel takes: there is room for 4 KB of arguments
 SUMS = 1 << 15  # partial sums, each of one thread
 
 MANY_ARRAYS = {
     "join": "out[i] = *({entry})",
     "scale": "*({entry}) *= *out",
     # the squares of the entries i, i + n, i + 2 n, ...: n of them are few enough for CuPy to add up
-    "squares": "{real} sum = 0; for (long long j = i; j < END{last}; j += n) sum += *({entry}) * *({entry}); out[i] = sum",
+    "squares": """{real} sum = 0;
+        for (long long j = i; j < END{last}; j += n) sum += *({entry}) * *({entry});
+        out[i] = sum""",
 }
 
 
@@ -195,8 +81,9 @@ def _batches(arrays: Sequence[Any], dtype: Any) -> tuple[list[list[Any]], list[A
 
 def join(xp: Any, arrays: Sequence[Any], parts: Sequence[Any]) -> None:
     """parts[k][...] = arrays[k]. parts: views that fill a flat array, one after the other."""
-    for k in range(0, len(arrays), MANY):
-        some, places = arrays[k : k + MANY], parts[k : k + MANY]
+    filled = [(a, part) for a, part in zip(arrays, parts, strict=True) if a.size]  # an empty view has no place
+    for k in range(0, len(filled), MANY):
+        some, places = zip(*filled[k : k + MANY], strict=True)
         if all(a.flags.c_contiguous and a.dtype == parts[0].dtype for a in some):
             n = sum(a.size for a in some)
             _many(xp, "join", some, places[0], n)
@@ -205,7 +92,7 @@ def join(xp: Any, arrays: Sequence[Any], parts: Sequence[Any]) -> None:
             place[...] = a
 
 
-def scale(xp: Any, arrays: Sequence[Any], factor: Any) -> None:
+def scale_all(xp: Any, arrays: Sequence[Any], factor: Any) -> None:
     """Multiply all arrays by a 0-d array, in place."""
     batches, others = _batches(arrays, factor.dtype)
     for some in batches:
@@ -214,7 +101,7 @@ def scale(xp: Any, arrays: Sequence[Any], factor: Any) -> None:
         a *= factor
 
 
-def squares(xp: Any, arrays: Sequence[Any]) -> Any:
+def square_sum(xp: Any, arrays: Sequence[Any]) -> Any:
     """The sum of the squares of all entries, a 0-d array of the first one's dtype."""
     dtype = arrays[0].dtype if arrays else "float32"
     batches, others = _batches(arrays, dtype)
@@ -228,6 +115,75 @@ def squares(xp: Any, arrays: Sequence[Any]) -> Any:
     for a in others:
         total = total + xp.sum(a * a)
     return total
+
+
+FOLD = {
+    dtype: f"""extern "C" __global__ void fold(const {real}* a, {real}* sums, long long size, long long n) {{
+{LOOP}
+        {real} sum = 0;
+        for (long long j = i; j < size; j += n) sum += a[j];
+        sums[i] = sum;
+    }}
+}}
+"""
+    for dtype, real in C.items()
+}
+
+
+def column_sums(xp: Any, rows: Any) -> Any:
+    """(M, D) -> (D,). CuPy has hardly more threads at work than there are columns: so many rows are folded first."""
+    m, d = rows.shape
+    kept = max(1, SUMS // max(d, 1))
+    if m > 2 * kept and rows.flags.c_contiguous:
+        folded = xp.empty((kept, d), dtype=rows.dtype)
+        xp.launch(xp.kernel("fold", FOLD[rows.dtype.name]), folded.size, rows, folded, np.int64(rows.size))
+        rows = folded
+    return xp.sum(rows, axis=0)
+
+
+# products (K, M), so that neighbours, which work on neighbouring vectors, read side by side
+NEAREST = {
+    dtype: f"""extern "C" __global__ void nearest(
+    const {real}* products, const {real}* squares, long long* indices, long long codes, long long n
+) {{
+{LOOP}
+        {real} least = squares[0] - 2 * products[i];
+        long long found = 0;
+        for (long long k = 1; k < codes; k++) {{
+            {real} score = squares[k] - 2 * products[k * n + i];
+            if (score < least || (score != score && least == least)) {{  // the first NaN is the least, as in NumPy
+                least = score;
+                found = k;
+            }}
+        }}
+        indices[i] = found;
+    }}
+}}
+"""
+    for dtype, real in C.items()
+}
+
+
+def nearest(xp: Any, x: Any, codes: Any, squares: Any, indices: Any) -> None:
+    """indices (M,) = for each row of x (M, D) the first code of codes (K, D) at which |e|^2 - 2 x.e is least."""
+    products = xp.matmul(codes, x.T)
+    kernel = xp.kernel("nearest", NEAREST[x.dtype.name])
+    xp.launch(kernel, len(x), products, squares, indices, np.int64(len(codes)))
+
+
+COUNT = f"""extern "C" __global__ void count(const long long* indices, unsigned long long* counts, long long n) {{
+{LOOP}
+        atomicAdd(counts + indices[i], 1ULL);  // of whole numbers: in whatever order they come, the sum is the same
+    }}
+}}
+"""
+
+
+def count(xp: Any, indices: Any, n: int) -> Any:
+    """How often each of 0, 1, ..., n - 1 stands in the indices: (n,), int64."""
+    counts = xp.zeros(n, dtype=np.uint64)
+    xp.launch(xp.kernel("count", COUNT), indices.size, xp.ascontiguousarray(indices, dtype=np.int64), counts)
+    return counts.view(np.int64)
 
 
 def accumulate(xp: Any, totals: Sequence[Any], values: Sequence[Any], weight: float) -> None:
@@ -246,3 +202,17 @@ def _accumulation(dtypes: tuple[str, ...]) -> str:
 {lines}
 }}
 """
+
+
+# images by their indices as float32, and bytes as 0 to 1: divided, since x * (1 / 255) would round twice
+GATHER_IMAGES = {
+    dtype: f"""extern "C" __global__ void gather_{dtype}(
+    const {c}* images, const long long* indices, float* out, long long pixels, long long n
+) {{
+    long long step = blockDim.x * (long long) gridDim.x;
+    for (long long i = blockIdx.x * (long long) blockDim.x + threadIdx.x; i < n; i += step)
+        out[i] = images[indices[i / pixels] * pixels + i % pixels] / {scale};
+}}
+"""
+    for dtype, c, scale in (("uint8", "unsigned char", "255.0f"), ("float32", "float", "1.0f"))
+}

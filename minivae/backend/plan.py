@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FLOATS = ("float32", "float64")
 NUMBER = "number"  # the kind of a Python number; other kinds are names of dtypes, with SCALAR for a 0-d array
 SCALAR = " scalar"
+REPEATED = " repeated"  # and this for an array that repeats
 Call = Callable[[list[Any]], object]
 
 
@@ -31,7 +32,8 @@ class Plan:
     """A program as a list of calls that read and write the slots of a list.
 
     Slots: the operands, then the arrays to write to if they are `given`, then numbers and scratch. `once`: the calls
-    about numbers and 0-d arrays alone. `body`: the others, which may be repeated for piece after piece.
+    about numbers, 0-d arrays and arrays that repeat alone. `body`: the others, which may be done again for piece after
+    piece.
     """
 
     def __init__(self, program: Program, given: bool):
@@ -51,8 +53,11 @@ class Plan:
         for target, result in zip(self.targets, program.results, strict=False):
             if self.places[result] != target:
                 self.body.append(call(np.copyto, [target, self.places[result]], None, target))
-        arrays = [i for i in range(program.operands) if not is_single(program.kinds[i])]
+        arrays = [i for i in range(program.operands) if is_full(program.kinds[i])]
         self.arrays = [*arrays, *self.targets]
+        kinds, steps = program.kinds, enumerate(program.steps, program.operands)
+        read = {a for i, step in steps if is_full(kinds[i]) for a in step.args if isinstance(a, int)}
+        self.repeated = [self.places[a] for a in sorted(read) if kinds[a].endswith(REPEATED)]
         self.results = [self.places[r] for r in program.results]
 
     def run(self, *arrays: Any) -> list[Any]:
@@ -62,12 +67,16 @@ class Plan:
             step(slots)
         return slots
 
-    def run_pieces(self, arrays: Sequence[Any], pieces: Iterable[slice]) -> None:
-        """The same for piece after piece of flat arrays."""
+    def run_pieces(self, arrays: Sequence[Any], pieces: Iterable[slice], times: int) -> None:
+        """The same for piece after piece of flat arrays; none ends within those that repeat, so many times over."""
         slots = self._start(arrays)
+        tiled = [(i, np.tile(slots[i], times)) for i in self.repeated]
         for piece in pieces:
             for i in self.arrays:
                 slots[i] = arrays[i][piece]
+            for i, tile in tiled:
+                start = piece.start % len(tile)
+                slots[i] = tile[start : start + piece.stop - piece.start]
             for step in self.body:
                 step(slots)
 
@@ -91,7 +100,7 @@ class Plan:
         value = program.operands + index
         made, function = program.kinds[value], self._function(index)
         args = [self._argument(index, a) for a in step.args]
-        if is_single(made):
+        if not is_full(made):
             self.places.append(self._slot(None))
             self.once.append(call(function, args, None, self.places[-1]))
             return
@@ -125,7 +134,7 @@ class Plan:
     def _argument(self, index: int, a: int | Constant) -> int:
         """The slot of a value or a number; of a 0-d array, if it is a number among floating arrays."""
         dtype: str = self.program.computed(index)
-        convert = dtype in FLOATS and not is_single(self.program.kinds[self.program.operands + index])
+        convert = dtype in FLOATS and is_full(self.program.kinds[self.program.operands + index])
         if isinstance(a, Constant):
             return self._slot(np.asarray(a.number, dtype) if convert else a.number)
         if self.program.kinds[a] != NUMBER or not convert:
@@ -158,9 +167,9 @@ def call(function: Callable[..., Any], args: list[int], out: int | None, to: int
 
 def dtype_of(kind: str) -> str:
     """The dtype's name of a kind."""
-    return kind.removesuffix(SCALAR)
+    return kind.partition(" ")[0]
 
 
-def is_single(kind: str) -> bool:
-    """Whether it is the kind of a number or a 0-d array."""
-    return kind == NUMBER or kind.endswith(SCALAR)
+def is_full(kind: str) -> bool:
+    """Whether it is the kind of an array of the full shape."""
+    return kind != NUMBER and " " not in kind

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from minivae.backend.plan import FLOATS, NUMBER, SCALAR, Plan, dtype_of, is_single
+from minivae.backend.plan import FLOATS, NUMBER, REPEATED, SCALAR, Plan, dtype_of, is_full
 from minivae.backend.trace import ON_NUMBERS, C, Constant, Step, numpy_function, trace
 
 TYPES = {"float32": "float", "float64": "double", "bool": "bool", "int32": "int", "int64": "long long"}  # in C
@@ -19,7 +19,7 @@ class Program:
 
     kinds: of every value, operands first. results: the values that are returned, each the result of a step.
     dtypes: of the results. elementwise: whether it is so indeed: each result is an array of the operands'
-    shape and dtypes do not hang on a number. kernel: what the device made of it.
+    shape and dtypes do not hang on a number. repeated: the operands that repeat. kernel: what the device made of it.
     """
 
     def __init__(self, name: str, function: Callable[..., Any], kinds: tuple[str, ...], replaced: Over = ()):
@@ -34,11 +34,14 @@ class Program:
         for step in self.steps:
             examples.append(self._value(step, examples))
             k = NUMBER if isinstance(examples[-1], int | float) else np.asarray(examples[-1]).dtype.name
-            arrays = any(not is_single(self.kinds[a]) for a in step.args if isinstance(a, int))
-            self.kinds.append(k if arrays or k == NUMBER else k + SCALAR)
+            given = [self.kinds[a] for a in step.args if isinstance(a, int)]
+            repeats = any(a.endswith(REPEATED) for a in given)
+            full = k == NUMBER or any(map(is_full, given))
+            self.kinds.append(k if full else k + (REPEATED if repeats else SCALAR))
         self.dtypes = [dtype_of(self.kinds[i]) for i in self.results]
+        self.repeated = [i for i, k in enumerate(kinds) if k.endswith(REPEATED)]
         self.replaced = replaced or ((),) * len(self.results)
-        self.elementwise = not any(is_single(self.kinds[i]) for i in self.results) and all(map(self._sure, self.steps))
+        self.elementwise = all(is_full(self.kinds[i]) for i in self.results) and all(map(self._sure, self.steps))
         if self.elementwise:
             self.making, self.filling = Plan(self, given=False), Plan(self, given=True)
 
@@ -52,9 +55,9 @@ class Program:
         """For operands and then the results' arrays, on NumPy."""
         self.filling.run(*arrays)
 
-    def in_pieces(self, *arrays: Any) -> None:
-        """For flat operands, the results' arrays, and slices of them to work through, on NumPy."""
-        self.filling.run_pieces(arrays[:-1], arrays[-1])
+    def in_pieces(self, arrays: Sequence[Any], pieces: Iterable[slice], times: int) -> None:
+        """For flat operands and the results' arrays, slice by slice, on NumPy: see Plan.run_pieces."""
+        self.filling.run_pieces(arrays, pieces, times)
 
     @staticmethod
     def _value(step: Step, values: Sequence[Any]) -> Any:
@@ -95,8 +98,9 @@ class Program:
             else:
                 c = TYPES[dtype_of(k)]
                 parameters.append(f"const {c}* a{i}")
-                loads.append(f"const {c} v{i} = a{i}[{'0' if k.endswith(SCALAR) else 'i'}];")
-        parameters += [f"{TYPES[dtype]}* r{n}" for n, dtype in enumerate(self.dtypes)] + ["long long n"]
+                loads.append(f"const {c} v{i} = a{i}[{self._entry(i)}];")
+        parameters += [f"{TYPES[dtype]}* r{n}" for n, dtype in enumerate(self.dtypes)]
+        parameters += ["long long period"] * bool(self.repeated) + ["long long n"]
         body = loads + [self._line(i) for i in range(len(self.steps))]
         body += [f"r{n}[i] = v{result};" for n, result in enumerate(self.results)]
         lines = "\n        ".join(body)
@@ -107,6 +111,11 @@ class Program:
     }}
 }}
 """
+
+    def _entry(self, operand: int) -> str:
+        """Which entry of an operand a thread reads."""
+        kind = self.kinds[operand]
+        return "0" if kind.endswith(SCALAR) else "i % period" if kind.endswith(REPEATED) else "i"
 
     def _line(self, index: int) -> str:
         """A step in C, every argument cast to what NumPy computes in."""

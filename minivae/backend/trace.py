@@ -86,7 +86,11 @@ class Trace:
     def __init__(self, operands: int):
         self.operands = operands
         self.steps: list[Step] = []
-        self.special = self
+
+    @property
+    def special(self) -> Trace:
+        """xp.special: no other attribute, as a reference to itself would keep it from being freed."""
+        return self
 
     def __getattr__(self, name: str) -> Callable[..., Symbol]:
         name = SHORT.get(name, name)

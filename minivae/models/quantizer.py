@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minivae import backend, nn, ops
-from minivae.backend import Array
+from minivae.backend import Array, fuse
 from minivae.errors import InputError
 from minivae.metrics import perplexity
 from minivae.models.kmeans import clusters, kmeans, sample
@@ -188,11 +188,10 @@ class VectorQuantizer(Quantizer):
         """
         decay, eps = USE_DECAY if self.decay is None else self.decay, 1e-5
         n, sums = clusters(z, indices, self.codes)
-        self.counts.data *= decay
-        self.counts.data += (1 - decay) * n.astype(np.float32)
+        xp = backend.of(z)
+        _running(xp, self.counts.data, n.astype(np.float32), decay, out=(self.counts.data,))
         if self.decay is not None:
-            self.sums.data *= decay
-            self.sums.data += (1 - decay) * sums
+            _running(xp, self.sums.data, sums, decay, out=(self.sums.data,))
             smoothed = self.sums.data + eps * self.codebook.data
             self.codebook.data[...] = smoothed / (self.counts.data + eps)[:, None]
 
@@ -214,6 +213,11 @@ class VectorQuantizer(Quantizer):
     def extra_repr(self) -> str:
         how = "gradient" if self.decay is None else f"decay={self.decay}"
         return f"{self.codes}, {self.dim}, {how}, commitment={self.commitment}"
+
+
+@fuse
+def _running(xp: Any, mean: Array, value: Array, decay: float) -> Array:
+    return decay * mean + (1 - decay) * value
 
 
 class _Use:

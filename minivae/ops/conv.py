@@ -42,11 +42,11 @@ def conv2d(
     images = last(x)
     y = _correlate(xp, images, weight, windows, groups, windows.positions("conv2d", size))
     if bias is not None:
-        _add(xp, y, bias)
+        xp.add_to_pixels(y, bias)
     return first(y), (
         lambda g: first(_scatter(xp, last(g), weight, windows, groups, size)),
         lambda g: _outer(xp, images, last(g), weight.shape, windows, groups),
-        lambda g: _total(xp, last(g)),
+        lambda g: xp.column_sums(last(g).reshape(-1, len(weight))),
     )
 
 
@@ -72,11 +72,11 @@ def conv_transpose2d(
     images = last(x)
     y = _scatter(xp, images, weight, windows, groups, size)
     if bias is not None:
-        _add(xp, y, bias)
+        xp.add_to_pixels(y, bias)
     return first(y), (
         lambda g: first(_correlate(xp, last(g), weight, windows, groups, images.shape[1:3])),
         lambda g: _outer(xp, last(g), images, weight.shape, windows, groups),
-        lambda g: _total(xp, last(g)),
+        lambda g: xp.column_sums(last(g).reshape(-1, weight.shape[1] * groups)),
     )
 
 
@@ -92,10 +92,17 @@ def _correlate(xp: Any, x: Array, weight: Array, windows: Geometry, groups: int,
 def _outer(xp: Any, x: Array, y: Array, shape: tuple[int, ...], windows: Geometry, groups: int) -> Array:
     """x (N, H, W, C) and y (N, h, w, O) -> weights of a shape (O, C / groups, kh, kw)."""
     o, c, kh, kw = shape
-    total = xp.zeros((groups, kh * kw * c, o // groups), dtype=x.dtype)
+    total = (xp.empty if len(x) else xp.zeros)((groups, kh * kw * c, o // groups), dtype=x.dtype)
     for part, i, columns in _gathered(xp, x, windows, groups, y.shape[1:3]):
-        total[i] += xp.matmul(columns.T, _grouped(y[part], groups)[i])
-    return total.reshape(groups, kh, kw, c, o // groups).transpose(0, 4, 3, 1, 2).reshape(shape)
+        sums, rows = total[i], _grouped(y[part], groups)[i]
+        if part.start:
+            sums += xp.matmul(columns.T, rows)
+        else:
+            xp.matmul(columns.T, rows, out=sums)
+    weight = xp.empty(shape, dtype=x.dtype)
+    kernels = total.reshape(groups, kh, kw, c, o // groups).transpose(0, 4, 3, 1, 2)
+    weight.reshape(kernels.shape)[...] = kernels
+    return weight
 
 
 def _scatter(xp: Any, y: Array, weight: Array, windows: Geometry, groups: int, size: tuple[int, ...]) -> Array:
@@ -116,19 +123,6 @@ def _scatter(xp: Any, y: Array, weight: Array, windows: Geometry, groups: int, s
             outputs, channels = slice(i * o, (i + 1) * o), slice(i * c, (i + 1) * c)
             xp.scatter_windows(y[part, ..., outputs], kernels[outputs], windows, x[part, ..., channels])
     return x
-
-
-def _add(xp: Any, y: Array, bias: Array) -> None:
-    """y (N, h, w, O) += bias (O,), a row of pixels at a time: NumPy is slow in adding a few numbers again and again."""
-    n, h, w, o = y.shape
-    rows = y.reshape(n * h, w * o)
-    rows += xp.tile(bias, w)
-
-
-def _total(xp: Any, y: Array) -> Array:
-    """(N, h, w, O) -> (O,): the sum, as a product with ones, in which it is fastest."""
-    rows = y.reshape(-1, y.shape[-1])
-    return xp.matmul(xp.ones(len(rows), dtype=y.dtype), rows)
 
 
 def _gathered(

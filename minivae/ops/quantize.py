@@ -12,14 +12,12 @@ from minivae import backend
 from minivae.backend import Array
 from minivae.tensor import op
 
-SCORES = 1 << 20  # how many distances `nearest` holds at a time: 4 MB in float32
 
-
-def nearest(x: Array, codebook: Array, scores: int = SCORES) -> Array:
+def nearest(x: Array, codebook: Array, scores: int | None = None) -> Array:
     """The index of the code nearest to each vector: x (M, D), codebook (K, D) -> (M,); of equal ones the first.
 
     |x - e|^2 = |x|^2 - 2 x.e + |e|^2, of which |x|^2 is the same for all codes: one matmul and an argmin.
-    scores: how many numbers of the (M, K) that these would fill are held at a time.
+    scores: how many numbers of the (M, K) that these would fill are held at a time; as the backend likes by default.
     """
     if x.ndim != 2 or codebook.ndim != 2 or x.shape[1] != codebook.shape[1] or not len(codebook):
         raise ValueError(
@@ -31,13 +29,12 @@ def nearest(x: Array, codebook: Array, scores: int = SCORES) -> Array:
     centre = codebook.mean(axis=0)
     codes = codebook - centre
     squares = xp.sum(codes * codes, axis=1)
-    twice = -2 * codes.T
     indices = xp.empty(len(x), dtype=xp.int64)
-    rows = max(1, scores // len(codebook))
+    score = len(codebook) * x.itemsize  # bytes, of one vector
+    rows = xp.fitting(len(x), score) if scores is None else max(1, scores // len(codebook))
     for start in range(0, len(x), rows):
-        score = xp.matmul(x[start : start + rows] - centre, twice)
-        score += squares
-        indices[start : start + rows] = xp.argmin(score, axis=1)
+        part = slice(start, start + rows)
+        xp.nearest(x[part] - centre, codes, squares, indices[part])
     return indices
 
 

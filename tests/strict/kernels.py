@@ -26,7 +26,10 @@ PRELUDE = """
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-namespace { struct { int x, y, z; } blockIdx, threadIdx, blockDim, gridDim; }
+namespace {
+struct { int x, y, z; } blockIdx, threadIdx, blockDim, gridDim;
+template <class T> T atomicAdd(T* a, T b) { T before = *a; *a += b; return before; }
+}
 """
 # every thread of every block, one after the other
 LAUNCH = """
