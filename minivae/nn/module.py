@@ -142,3 +142,12 @@ class Sequential(Module):
 
     def __len__(self) -> int:
         return len(self.layers)
+
+
+def frozen(module: Module) -> Module:
+    """The module, its parameters turned into buffers: part of the state still, but nothing trains them."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if isinstance(value, Parameter):
+                setattr(part, name, Buffer(value.data))
+    return module
