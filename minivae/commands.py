@@ -34,7 +34,7 @@ def _data(args: argparse.Namespace, header: dict[str, Any]) -> Any:
     return dataset
 
 
-def _writable(path: Path) -> Path:
+def writable(path: Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"'{path}' cannot be written: name a file in a folder that exists and can be, with --out.")
     return path
@@ -45,6 +45,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
     model, header, _ = _load(args)
     dataset = _data(args, header)
+    if hasattr(model, "examples"):
+        dataset = model.examples(dataset)
     samples = args.samples if hasattr(model, "nll_bound") else 0
     means = evaluate(model, dataset.test, binarize=header["options"]["binarize"], samples=samples, seed=args.seed)
     loss, bound = means.pop("loss"), means.pop("nll", None)
@@ -64,8 +66,8 @@ def sample(args: argparse.Namespace) -> None:
     from minivae import report
 
     model, _, folder = _load(args)
-    path = _writable(args.out or folder / "samples.png")
-    report.samples(model, args.count, path, args.seed)
+    path = writable(args.out or folder / "samples.png")
+    report.samples(model, args.count, path, args.seed, args.label)
     print(path)
 
 
@@ -90,7 +92,7 @@ def interpolate(args: argparse.Namespace) -> None:
 def _figure(args: argparse.Namespace, draw: Any, name: str) -> None:
     """A figure of test images, as draw(model, split, path, count) makes it."""
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / f"{name}.png")
+    path = writable(args.out or folder / f"{name}.png")
     dataset = _data(args, header)
     if len(dataset.shape) != 3:
         raise InputError(f"'{dataset.name}' has no images to draw: its examples have shape {dataset.shape}.")
@@ -106,7 +108,7 @@ def encode(args: argparse.Namespace) -> None:
     from minivae.files import atomic_write
 
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / "codes.npz")
+    path = writable(args.out or folder / "codes.npz")
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"'{path}' is neither an .npz nor a .csv: name a file with one of these endings.")
     split = getattr(_data(args, header), args.split)
@@ -129,7 +131,7 @@ def outliers(args: argparse.Namespace) -> None:
     from minivae import data, report
 
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / "outliers.png")
+    path = writable(args.out or folder / "outliers.png")
     inside, outside = _data(args, header), data.load(args.against)
     if outside.shape != inside.shape:
         raise InputError(

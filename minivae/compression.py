@@ -29,6 +29,7 @@ CHECK = struct.Struct(">I")
 OVERHEAD = HEADER.size + CHECK.size + 8  # bytes of a file beside its symbols; 8: the coder's state
 TOGETHER = 256  # images whose codes are computed at a time, on both sides: the size of a product can change its bits
 
+
 class Compressed(NamedTuple):
     """data: the file. codes: what it holds, rows (N, L). bits: the information of the codes, -log2 p, in all."""
 
@@ -110,7 +111,7 @@ def shape_of(data: bytes) -> tuple[int, int, int]:
 
 def digest(model: Any) -> bytes:
     """Eight bytes that tell models apart: of all weights and names."""
-    return checkpoint.digest(model.state_dict()).tobytes()[:8]
+    return bytes(checkpoint.digest(model.state_dict())[:8])
 
 
 def _prior(model: Any, shape: tuple[int, ...]) -> OfCodes:

@@ -54,8 +54,8 @@ class GatedLayer(nn.Module):
 
     def across(self, h: Tensor, before: Tensor, from_above: Any) -> Tensor:
         """The horizontal stack, from W_h h, h itself and all that comes from above."""
-        y = self.output(self.gated(before + from_above))
-        return y if self.first else h + y
+        y: Tensor = self.output(self.gated(before + from_above))
+        return y if self.first else y + h
 
     def forward(self, v: Tensor, h: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
         of_v, of_h = self.conditions(s)

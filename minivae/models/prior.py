@@ -38,7 +38,8 @@ class OfCodes(nn.Module):
     """
 
     def __init__(self, codec: Any, shape: tuple[int, ...]):
-        self.codec = nn.frozen(codec).eval()
+        nn.frozen(codec).eval()
+        self.codec = codec
         self.sizes, self.maps = _codes(codec, shape)
 
     def encode(self, x: Any) -> Array:
@@ -56,6 +57,11 @@ class OfCodes(nn.Module):
         """The images of the codes of x."""
         return self.decode(self.encode(x))
 
+    def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
+        """How strange images are, (N,): by the codec's reconstruction."""
+        found: dict[str, Array] = self.codec.scores(x)
+        return found
+
     def walk(self, n: int, choose: Choose) -> Array:
         """n rows of codes, place by place: choose(i, log-probabilities (n, codes) up to a constant) gives place i."""
         raise NotImplementedError
@@ -65,7 +71,8 @@ class Frequencies(OfCodes):
     """Codes that do not know of each other, each as probable as it was frequent in training."""
 
     def walk(self, n: int, choose: Choose) -> Array:
-        xp, columns = backend.current(), []
+        xp = backend.current()
+        columns: list[Array] = []
         for part, k, size in zip(self._quantizers(), self.sizes, self.maps, strict=True):
             counts = part.counts.data if isinstance(part, VectorQuantizer) else xp.zeros(k, dtype="float32")
             logits = xp.broadcast_to(xp.log(counts + 1e-3 * counts.mean() + 1e-9), (n, k))  # none is impossible
@@ -88,9 +95,7 @@ class Prior(OfCodes):
     def __init__(self, codec: Any, shape: tuple[int, ...], width: int, layers: int, kernel: int, classes: int = 0):
         super().__init__(codec, shape)
         above = [0, *self.sizes[:-1]]
-        self.networks = [
-            PixelCNN(k, width, layers, kernel, classes, a) for k, a in zip(self.sizes, above, strict=True)
-        ]
+        self.networks = [PixelCNN(k, width, layers, kernel, classes, a) for k, a in zip(self.sizes, above, strict=True)]
         self.classes = classes
 
     def examples(self, dataset: Dataset) -> Dataset:
@@ -136,6 +141,11 @@ class Prior(OfCodes):
             raise InputError(f"rows of {codes.shape[1]} codes are not of maps {self.maps}: give {ends[-1]}.")
         starts = [0, *ends[:-1]]
         return [codes[:, a:b].reshape(-1, *m) for a, b, m in zip(starts, ends, self.maps, strict=True)]
+
+    def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
+        """By the codec's reconstruction, and, without classes, how improbable their codes are, in nats."""
+        found = super().scores(x)
+        return found if self.classes else found | {"prior": self.nll(self.encode(x))}
 
     def walk(self, n: int, choose: Choose) -> Array:
         if self.classes:

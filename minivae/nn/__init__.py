@@ -24,7 +24,7 @@ from minivae.nn.pool import AvgPool2d, MaxPool2d, PixelShuffle, PixelUnshuffle, 
 
 __all__ = [
     "ELU", "GELU", "AvgPool2d", "BatchNorm", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding",
-    "Flatten", "GroupNorm", "LayerNorm", "LeakyReLU", "Linear", "MaskedConv2d", "MaxPool2d", "Module", "Parameter", "PixelShuffle",
-    "PixelUnshuffle", "ReLU", "ResidualBlock", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh", "Unflatten",
-    "Upsample", "frozen", "init",
+    "Flatten", "GroupNorm", "LayerNorm", "LeakyReLU", "Linear", "MaskedConv2d", "MaxPool2d", "Module", "Parameter",
+    "PixelShuffle", "PixelUnshuffle", "ReLU", "ResidualBlock", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh",
+    "Unflatten", "Upsample", "frozen", "init",
 ]  # fmt: skip
