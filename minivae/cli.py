@@ -116,6 +116,9 @@ def parser() -> Parser:
     p.add_argument("--split", choices=("train", "test"), default="test", help="which images (default test)")
     p.add_argument("--out", type=Path, help="the .npz or .csv to write (default codes.npz in the run's folder)")
 
+    p = add("metrics", commands.metrics, on_data, "measure how well each latent follows one factor of the images")
+    p.add_argument("--samples", type=at_least(100), default=10_000, help="test images, at random (default 10000)")
+
     p = add("outliers", commands.outliers, on_data, "tell strange images from the run's own by the model's scores")
     p.add_argument("--against", required=True, metavar="DATA", help=f"the strange images: {data_help}")
     p.add_argument("--out", type=Path, help="the PNG to write (default outliers.png in the run's folder)")

@@ -104,7 +104,6 @@ def encode(args: argparse.Namespace) -> None:
     """The codes of a split with its labels: arrays `codes` and `labels` of an .npz, or a .csv with a row for each."""
     import numpy as np
 
-    from minivae.data import Batches
     from minivae.files import atomic_write
 
     model, header, folder = _load(args)
@@ -112,8 +111,7 @@ def encode(args: argparse.Namespace) -> None:
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"'{path}' is neither an .npz nor a .csv: name a file with one of these endings.")
     split = getattr(_data(args, header), args.split)
-    batches = Batches(split, 500, shuffle=False).epoch(0)
-    codes = np.concatenate([backend.to_numpy(model.encode(backend.current().asarray(x))) for x in batches])
+    codes = _codes(model, split)
     labels = {} if split.labels is None else {"labels": split.labels}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         if path.suffix == ".npz":
@@ -125,6 +123,52 @@ def encode(args: argparse.Namespace) -> None:
             formats = ["%d" if flat.dtype.kind in "iu" else "%.9g"] * flat.shape[1] + ["%d"] * len(labels)
             np.savetxt(file, table, formats, delimiter=",", header=names, comments="")
     print(f"{path}: codes {codes.shape} {codes.dtype}" + "".join(f", {name} {a.shape}" for name, a in labels.items()))
+
+
+def _codes(model: Any, split: Any) -> Any:
+    """The codes of a split in its order, (N, ...), on the host."""
+    import numpy as np
+
+    from minivae.data import Batches
+
+    batches = Batches(split, 500, shuffle=False).epoch(0)
+    return np.concatenate([backend.to_numpy(model.encode(backend.current().asarray(x))) for x in batches])
+
+
+def metrics(args: argparse.Namespace) -> None:
+    """How well the latents follow the factors, each latent one: a table. Labels that repeat a factor make it a kind."""
+    import numpy as np
+
+    from minivae import disentanglement
+    from minivae.metrics import active_units, linear_probe
+
+    model, header, _ = _load(args)
+    if not hasattr(model, "encode"):
+        raise InputError(f"a {type(model).__name__} has no encoder, and so no codes to measure: choose another run.")
+    dataset = _data(args, header)
+    if not dataset.test.factors:
+        raise InputError(
+            f"the factors of '{dataset.name}' are not known, and the metrics ask for them: train on sprites or "
+            "dsprites, or choose data of that kind with --data."
+        )
+    rng = np.random.default_rng(args.seed)
+    split = dataset.test[np.sort(rng.permutation(len(dataset.test))[: args.samples])]
+    codes, labels = _codes(model, split), split.labels
+    if codes.ndim != 2 or codes.dtype.kind != "f":
+        raise InputError(f"a {type(model).__name__} has codes that are whole numbers or maps: choose a run of latents.")
+    kinds = [name for name, values in split.factors.items() if labels is not None and np.array_equal(values, labels)]
+    try:
+        rows = disentanglement.scores(codes, split.factors, rng, kinds)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    print(f"{header['model']} on {dataset.name}: {len(codes):,} test images, {codes.shape[1]} latents; 1 is best")
+    for name, value in rows.items():
+        print(f"  {name:24} {value:8.3f}")
+    print(f"  {'active units':24} {active_units(codes):4} of {codes.shape[1]}")
+    if labels is not None:
+        half = len(codes) // 2
+        right = linear_probe(codes[:half], labels[:half], codes[half:], labels[half:])
+        print(f"  {'linear probe of labels':24} {right:8.3f}   (fitted to one half, judged by the other)")
 
 
 def outliers(args: argparse.Namespace) -> None:
