@@ -100,7 +100,8 @@ LAYERS: dict[str, Case] = {
         lambda z: _quantised(z, _codes(z.dtype))["commitment"], arrays((2, 1, 3), away_from=[-1, 1])
     ),
     "models.PixelCNN": _layer(
-        lambda: PixelCNN(2, channels=1, layers=2, kernel=1, classes=2, above=2), st.just(np.array([[[1, 0]], [[0, 1]]])),
+        lambda: PixelCNN(2, channels=1, layers=2, kernel=1, classes=2, above=2),
+        st.just(np.array([[[1, 0]], [[0, 1]]])),
         lambda model, c: model.nll(c, c[:, 0, 0], c[:, :, :1]),
     ),
     "models.Planar": _layer(lambda: Planar(2), arrays((3, 4)), _step),
@@ -118,7 +119,6 @@ LAYERS: dict[str, Case] = {
     "models.vae.capacity": _model(vae, capacity=1.0, beta=3.0, likelihood="gaussian"),
     "models.vae.k": _model(vae, k=3, samples=2),
     "models.vae.planar": _model(vae, flow="planar", depth=1),
-    "models.vae.iaf": _model(vae, flow="iaf", depth=2),
     "models.vae.conv": _model(vae, arch="conv", channels=(1,), likelihood="logistic"),
     "models.autoencoder": _model(autoencoder, arch="conv", channels=(1,)),
     "models.autoencoder.block": _model(autoencoder, corruption="block", likelihood="bernoulli"),

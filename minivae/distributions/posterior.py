@@ -31,6 +31,10 @@ class Posterior(Protocol):
         """
         ...
 
+    def center(self, numbers: Tensor) -> Tensor:
+        """z (N, latent) where the noise is 0: what stands for the image."""
+        ...
+
 
 class MeanField:
     """q(z | x) = N(mu, diag(e^logvar)), mu and logvar the encoder's numbers. [Kingma & Welling 2014]"""
@@ -43,3 +47,6 @@ class MeanField:
 
     def __call__(self, numbers: Tensor, shape: tuple[int, ...] = (), rng: Any = None) -> tuple[Tensor, Tensor]:
         return self.distribution(numbers).rsample_with_log_prob(shape, rng, axis=-1)
+
+    def center(self, numbers: Tensor) -> Tensor:
+        return self.distribution(numbers).mu
