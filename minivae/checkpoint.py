@@ -27,7 +27,7 @@ def save(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> None:
     text = json.dumps({"format": FORMAT, **header}, default=_plain).encode()
     members = {"header": np.frombuffer(text, np.uint8), **arrays}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, digest=_digest(members), **members)
+        np.savez(file, digest=digest(members), **members)
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,7 +42,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(_unreadable(path, error)) from None
     if "header" not in members or "digest" not in members:
         raise InputError(f"'{path}' is no checkpoint of minivae: it has no header; give the model.npz of a run.")
-    if not np.array_equal(members.pop("digest"), _digest(members)):
+    if not np.array_equal(members.pop("digest"), digest(members)):
         raise InputError(f"'{path}' was altered after it was written: its digest does not fit; train again.")
     try:
         header: dict[str, Any] = json.loads(members.pop("header").tobytes())
@@ -69,7 +69,7 @@ def _unreadable(path: Path, error: Exception) -> str:
     return f"'{path}' is not a readable checkpoint: it is damaged ({error or type(error).__name__}); {mend}."
 
 
-def _digest(members: dict[str, Any]) -> Any:
+def digest(members: dict[str, Any]) -> Any:
     """SHA-256 of the names, dtypes, shapes and bytes of arrays, as 32 bytes."""
     total = hashlib.sha256()
     for name, array in sorted(members.items()):

@@ -92,6 +92,7 @@ def parser() -> Parser:
     p.add_argument(
         "--out", type=Path, help="the folder to write (default runs/MODEL-DATA); an earlier run is moved aside"
     )
+    p.add_argument("--of", type=Path, metavar="RUN", help="of a prior: the run of the vqvae whose codes it learns")
     p.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with a run that was stopped, to the bits of one that was not"
     )
@@ -103,12 +104,14 @@ def parser() -> Parser:
 
     def add_figure(
         name: str, function: Callable[[argparse.Namespace], None], parent: Parser, text: str, count: int
-    ) -> None:
+    ) -> argparse.ArgumentParser:
         p = add(name, function, parent, text)
         p.add_argument("--count", type=at_least(1), default=count, help=f"how many (default {count})")
         p.add_argument("--out", type=Path, help="the PNG to write (default in the run's folder)")
+        return p
 
-    add_figure("sample", commands.sample, on_run, "draw images from the prior of a trained model", 64)
+    p = add_figure("sample", commands.sample, on_run, "draw images from the prior of a trained model", 64)
+    p.add_argument("--label", type=at_least(0), metavar="N", help="of this class alone, by a model that knows classes")
     add_figure("reconstruct", commands.reconstruct, on_data, "draw test images over their reconstructions", 20)
     add_figure("traverse", commands.traverse, on_data, "vary the latents of a test image, one at a time", 10)
     add_figure("interpolate", commands.interpolate, on_data, "draw what lies between pairs of test images", 6)
@@ -120,10 +123,22 @@ def parser() -> Parser:
     p = add("export", commands.export, common, "write a trained model's weights as .safetensors, for PyTorch and back")
     p.add_argument("run", type=Path, help="a run, such as runs/vae-glyphs, or its model.npz")
     p.add_argument("--out", type=Path, help="the file to write (default model.safetensors in the run's folder)")
+    p = add("metrics", commands.metrics, on_data, "measure how well each latent follows one factor of the images")
+    p.add_argument("--samples", type=at_least(100), default=10_000, help="test images, at random (default 10000)")
 
     p = add("outliers", commands.outliers, on_data, "tell strange images from the run's own by the model's scores")
     p.add_argument("--against", required=True, metavar="DATA", help=f"the strange images: {data_help}")
     p.add_argument("--out", type=Path, help="the PNG to write (default outliers.png in the run's folder)")
+
+    for name, function, text in (
+        ("compress", _compress, "write images as the entropy-coded codes of a vqvae, vqvae2 or prior"),
+        ("decompress", _decompress, "read such a file, and write the decoded images"),
+    ):
+        p = add(name, function, common, text)
+        what = "an image, an .npy or a folder of images" if name == "compress" else "a file that compress wrote"
+        p.add_argument("file", type=Path, metavar="FILE", help=what)
+        p.add_argument("--run", type=Path, required=True, help="the folder of the run that codes and decodes")
+        p.add_argument("--out", type=Path, help="the file to write (default FILE.mvae, or FILE.decoded.png or .npy)")
 
     p = add("gradcheck", commands.gradcheck, common, "check every op, layer and model loss against finite differences")
     p.add_argument("--op", nargs="+", metavar="NAME", help="only these, such as matmul or nn.Linear (default all)")
@@ -173,6 +188,7 @@ def _add_model_arguments(p: argparse.ArgumentParser) -> None:
         "samples": (whole, "z for each image over which the loss is averaged"),
         "kl": ({}, "analytic or monte-carlo"),
         "k": (whole, "z for each image of the importance-weighted bound"),
+        "flow": ({}, "planar or iaf: steps that bend the posterior"),
         "corruption": ({}, "masking, gaussian, salt-and-pepper, central, block or region"),
         "level": ({"type": positive}, "how much of it: a probability, a standard deviation, a part of the side"),
         "quantizer": ({}, "ema, gradient or fsq"),
@@ -183,10 +199,27 @@ def _add_model_arguments(p: argparse.ArgumentParser) -> None:
         "decay": ({"type": positive}, "of the running means of ema"),
         "restart": ({"type": at_least_zero}, "a code used less than this share of evenly is drawn anew; 0: never"),
         "estimator": ({}, "straight-through or rotation"),
+        "depth": ({"type": at_least(0)}, "steps of a flow; of vqvae2: maps of codes, each of half the one below"),
+        "width": (whole, "of a prior: channels of its masked convolutions"),
+        "layers": (whole, "of a prior: layers of masked convolutions"),
+        "kernel": (whole, "of a prior: the side of their kernels, odd"),
+        "classes": (whole, "how many classes a prior is told; by default none"),
     }
     for name, (options, text) in arguments.items():
         group.add_argument(f"--{name.replace('_', '-')}", help=text, **options)
     p.set_defaults(model_arguments=tuple(arguments))
+
+
+def _compress(args: argparse.Namespace) -> None:
+    from minivae import archive
+
+    archive.compress(args)
+
+
+def _decompress(args: argparse.Namespace) -> None:
+    from minivae import archive
+
+    archive.decompress(args)
 
 
 def main(argv: list[str] | None = None) -> int:

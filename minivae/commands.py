@@ -35,7 +35,7 @@ def _data(args: argparse.Namespace, header: dict[str, Any]) -> Any:
     return dataset
 
 
-def _writable(path: Path) -> Path:
+def writable(path: Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"'{path}' cannot be written: name a file in a folder that exists and can be, with --out.")
     return path
@@ -46,6 +46,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
     model, header, _ = _load(args)
     dataset = _data(args, header)
+    if hasattr(model, "examples"):
+        dataset = model.examples(dataset)
     samples = args.samples if hasattr(model, "nll_bound") else 0
     binarize = header["options"].get("binarize") is True
     means = evaluate(model, dataset.test, binarize=binarize, samples=samples, seed=args.seed)
@@ -66,9 +68,9 @@ def sample(args: argparse.Namespace) -> None:
     from minivae import report
 
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / "samples.png")
+    path = writable(args.out or folder / "samples.png")
     _check_images(str(args.run), tuple(header["arguments"]["shape"]))
-    report.samples(model, args.count, path, args.seed)
+    report.samples(model, args.count, path, args.seed, args.label)
     print(path)
 
 
@@ -93,7 +95,7 @@ def interpolate(args: argparse.Namespace) -> None:
 def _figure(args: argparse.Namespace, draw: Any, name: str) -> None:
     """A figure of test images, as draw(model, split, path, count) makes it."""
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / f"{name}.png")
+    path = writable(args.out or folder / f"{name}.png")
     dataset = _data(args, header)
     _check_images(dataset.name, dataset.shape)
     draw(model, dataset.test, path, args.count)
@@ -109,16 +111,14 @@ def encode(args: argparse.Namespace) -> None:
     """The codes of a split with its labels: arrays `codes` and `labels` of an .npz, or a .csv with a row for each."""
     import numpy as np
 
-    from minivae.data import Batches
     from minivae.files import atomic_write
 
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / "codes.npz")
+    path = writable(args.out or folder / "codes.npz")
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"'{path}' is neither an .npz nor a .csv: name a file with one of these endings.")
     split = getattr(_data(args, header), args.split)
-    batches = Batches(split, 500, shuffle=False, xp=backend.current()).epoch(0)
-    codes = np.concatenate([backend.to_numpy(model.encode(x)) for x in batches])
+    codes = _codes(model, split)
     labels = {} if split.labels is None else {"labels": split.labels}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         if path.suffix == ".npz":
@@ -137,7 +137,7 @@ def export(args: argparse.Namespace) -> None:
     from minivae import weights
 
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / "model.safetensors")
+    path = writable(args.out or folder / "model.safetensors")
     if path.suffix != ".safetensors":
         raise InputError(f"'{path}' is no .safetensors: name a file with this ending.")
     state = model.state_dict()
@@ -145,11 +145,57 @@ def export(args: argparse.Namespace) -> None:
     print(f"{path}: {header['model']}, {len(state)} arrays, {sum(a.size for a in state.values()):,} numbers")
 
 
+def _codes(model: Any, split: Any) -> Any:
+    """The codes of a split in its order, (N, ...), on the host."""
+    import numpy as np
+
+    from minivae.data import Batches
+
+    batches = Batches(split, 500, shuffle=False, xp=backend.current()).epoch(0)
+    return np.concatenate([backend.to_numpy(model.encode(x)) for x in batches])
+
+
+def metrics(args: argparse.Namespace) -> None:
+    """How well the latents follow the factors, each latent one: a table. Labels that repeat a factor make it a kind."""
+    import numpy as np
+
+    from minivae import disentanglement
+    from minivae.metrics import active_units, linear_probe
+
+    model, header, _ = _load(args)
+    if not hasattr(model, "encode"):
+        raise InputError(f"a {type(model).__name__} has no encoder, and so no codes to measure: choose another run.")
+    dataset = _data(args, header)
+    if not dataset.test.factors:
+        raise InputError(
+            f"the factors of '{dataset.name}' are not known, and the metrics ask for them: train on sprites or "
+            "dsprites, or choose data of that kind with --data."
+        )
+    rng = np.random.default_rng(args.seed)
+    split = dataset.test[np.sort(rng.permutation(len(dataset.test))[: args.samples])]
+    codes, labels = _codes(model, split), split.labels
+    if codes.ndim != 2 or codes.dtype.kind != "f":
+        raise InputError(f"a {type(model).__name__} has codes that are whole numbers or maps: choose a run of latents.")
+    kinds = [name for name, values in split.factors.items() if labels is not None and np.array_equal(values, labels)]
+    try:
+        rows = disentanglement.scores(codes, split.factors, rng, kinds)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    print(f"{header['model']} on {dataset.name}: {len(codes):,} test images, {codes.shape[1]} latents; 1 is best")
+    for name, value in rows.items():
+        print(f"  {name:24} {value:8.3f}")
+    print(f"  {'active units':24} {active_units(codes):4} of {codes.shape[1]}")
+    if labels is not None:
+        half = len(codes) // 2
+        right = linear_probe(codes[:half], labels[:half], codes[half:], labels[half:])
+        print(f"  {'linear probe of labels':24} {right:8.3f}   (fitted to one half, judged by the other)")
+
+
 def outliers(args: argparse.Namespace) -> None:
     from minivae import data, report
 
     model, header, folder = _load(args)
-    path = _writable(args.out or folder / "outliers.png")
+    path = writable(args.out or folder / "outliers.png")
     inside, outside = _data(args, header), data.load(args.against)
     if outside.shape != inside.shape:
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,41 +80,6 @@ def linear_probe(
     best = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
     _, weight, bias = parameters(best)
     return float(np.mean(ops.linear(test_x, weight, bias).data.argmax(1) == test_y))
-
-
-def beta_vae_score(
-    encode: Callable[[Array], Array], draw: Callable[[dict[str, Array]], Array], sizes: Mapping[str, int], rng: Any,
-    pairs: int = 64, train: int = 2000, test: int = 1000,
-) -> float:  # fmt: skip
-    """The disentanglement score of the beta-VAE: 1 where a linear classifier always finds the shared factor.
-    [Higgins et al. 2017, section 3]
-
-    For each point a factor is drawn, then pairs of images whose other factors are drawn apart; the mean of
-    |encode(a) - encode(b)| over the pairs is what the classifier (linear_probe) sees. Chance is 1 / the number
-    of factors. disentanglement_lib [Locatello et al. 2019] takes 10,000 training and 5,000 test points.
-    encode: images (N, ...) -> codes (N, latent). draw: the index of each factor by name, (N,), -> images
-    (`data.sprites.render`). sizes: how many values each factor takes; one with a single value never votes.
-    rng: a NumPy generator. Raises ValueError where fewer than two factors vary.
-    """
-    varying = [name for name, size in sizes.items() if size > 1]
-    if len(varying) < 2 or min(pairs, train, test) < 1:
-        raise ValueError(
-            f"beta_vae_score was given {len(varying)} factors that vary, {pairs} pairs, {train} training and {test} "
-            "test points: give at least two factors and at least one of the others."
-        )
-    shared = rng.integers(len(varying), size=train + test)
-    points = []
-    few = max(1, 4096 // (2 * pairs))  # points whose images are drawn at once
-    for i in range(0, len(shared), few):
-        which = shared[i : i + few]
-        factors = {name: rng.integers(size, size=(2, len(which), pairs)) for name, size in sizes.items()}
-        for f, name in enumerate(varying):
-            factors[name][1, which == f] = factors[name][0, which == f]
-        codes = np.asarray(encode(draw({name: index.ravel() for name, index in factors.items()})))
-        a, b = codes.reshape(2, len(which), pairs, -1)
-        points.append(abs(a - b).mean(axis=1))
-    features = np.concatenate(points)
-    return linear_probe(features[:train], shared[:train], features[train:], shared[train:])
 
 
 def active_units(mu: Any, threshold: float = 0.01) -> int:

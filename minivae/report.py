@@ -34,7 +34,8 @@ def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: 
         traversals(model, dataset.test, path("traversals"))
     if isinstance(model, models.VQVAE):
         codes(model, dataset.test, path("codes"))
-        return paths
+    if isinstance(model, models.VQVAE | models.VQVAE2 | models.Prior):
+        return paths  # no line leads from one code to another
     latent(model, dataset, path("latent"))
     if pairs:
         interpolation(model, dataset.test, path("interpolation"))
@@ -56,12 +57,21 @@ def reconstructions(model: Any, split: Split, path: Path, count: int = 20) -> No
     plots.reconstructions(backend.to_numpy(x), backend.to_numpy(output), path, seen=backend.to_numpy(seen))
 
 
-def samples(model: Any, count: int, path: Path, seed: int = 0) -> None:
-    """Mean images of codes drawn from the prior."""
+def samples(model: Any, count: int, path: Path, seed: int = 0, label: int | None = None) -> None:
+    """Mean images of codes drawn from the prior; label: all of this class, by a model that knows classes."""
     if not hasattr(model, "sample"):
         raise InputError(f"a {type(model).__name__} has no prior to draw codes from: train a vae for samples.")
     rng = backend.current().generator(seed)
-    plots.samples(backend.to_numpy(model.sample(count, rng)), path)
+    if not isinstance(model, models.Prior):
+        if label is not None:
+            raise InputError(f"a {type(model).__name__} knows no classes: leave --label out.")
+        plots.samples(backend.to_numpy(model.sample(count, rng)), path)
+        return
+    if label is not None and label >= max(model.classes, 1):
+        raise InputError(f"there is no class {label} in this prior, which was told {model.classes} classes.")
+    labels = None if label is None else np.full(count, label)
+    title = "Samples: codes drawn one after the other, decoded"
+    plots.samples(backend.to_numpy(model.sample(count, rng, labels)), path, title)
 
 
 def latent(model: Any, dataset: Dataset, path: Path, count: int = 5000) -> None:

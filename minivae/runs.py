@@ -57,14 +57,15 @@ def train(args: argparse.Namespace) -> None:
 
 def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
     """The trainer of a new run, and its folder, held."""
-    from minivae import data, models
+    from minivae import codecs, data, models
 
     if args.model is None:
         raise InputError(f"there is no model to train: name one of {', '.join(models.MODELS)}, or a run to --resume.")
-    given = _given(args, args.model_arguments)
+    codec, source = codecs.asked(args)
+    given = _given(args, args.model_arguments) | codec
     models.arguments(args.model, **given)  # before the data, which may take a while
     options, saving = Options(**_given(args, _names(Options))), Saving(**_saving(args))
-    source = args.data or "glyphs"
+    source = args.data or source or "glyphs"
     dataset = data.load(source)
     arguments = models.arguments(args.model, **_facts(args.model, dataset) | given)
     trainer = _trainer(args.model, arguments, dataset, options, source)
@@ -103,7 +104,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
             # for nothing but to refuse what does not fit
             checkpoint.build(path, header, checkpoint.model_state(arrays))
         try:
-            trainer = _trainer(name, arguments, dataset, options, source)
+            trainer = _trainer(name, arguments, dataset, options, source, arrays)
         except Exception as error:  # of the builders, for arguments that the command line would have refused
             raise InputError(
                 f"'{path}' does not say how to train ({error or type(error).__name__}): train anew."
@@ -131,6 +132,8 @@ def _settings(
         options, saving = Options(**header["options"]), Saving(**header.get("saving", {}))
     except TypeError:
         raise InputError(f"'{path}' does not say how it was trained, so that none can go on: train anew.") from None
+    if args.of is not None:
+        raise InputError(f"--of {args.of} cannot be given with --resume: the run knows whose codes it learns.")
     if args.out is not None:
         raise InputError(f"--out {args.out} cannot be given with --resume, which goes on in the run's own folder.")
     wanted = _given(args, args.model_arguments) | ({} if args.model is None else {"model": args.model})
@@ -163,12 +166,16 @@ def _say_where(trainer: Any, header: dict[str, Any], dataset: Any, folder: Path)
         print("minivae: on this backend the noise goes on from a new seed, not as if never stopped", file=sys.stderr)
 
 
-def _trainer(name: str, arguments: dict[str, Any], dataset: Any, options: Options, source: str) -> Any:
-    from minivae import models
+def _trainer(
+    name: str, arguments: dict[str, Any], dataset: Any, options: Options, source: str, arrays: Any = None
+) -> Any:
+    from minivae import codecs, models
     from minivae.train import Trainer
 
     backend.manual_seed(options.seed)
     model = models.build(name, **arguments)
+    if isinstance(model, models.Prior):
+        dataset = codecs.attach(model, dataset, arguments, arrays)
     return Trainer(model, dataset, options, (name, arguments), source)
 
 

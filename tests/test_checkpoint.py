@@ -41,7 +41,7 @@ def write(path: Path, header: object, **arrays: np.ndarray) -> Path:
     """A checkpoint with any header, and the digest that belongs to it."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     members = {"header": np.frombuffer(text, np.uint8), **arrays}
-    np.savez(path, digest=checkpoint._digest(members), **members)
+    np.savez(path, digest=checkpoint.digest(members), **members)
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.lab import Finding, Lab, batches, encoded, experiment, with_variance
-from minivae import data, metrics
+from minivae import data, disentanglement
 from minivae.data import Split
 from minivae.data.sprites import FACTORS, render
 from minivae.train import Options
@@ -73,7 +73,8 @@ def beta_score(lab: Lab) -> Finding:
     model = with_variance(lab.build("beta-vae", dataset, beta=4.0, **sizes), 1.5)
     lab.train(model, options, dataset)
     rng = np.random.default_rng(lab.seed)
-    score = metrics.beta_vae_score(lambda x: encoded(model, Split(x)), render, FACTORS, rng, train=1500, test=500)
+    world = disentanglement.Renderer(lambda x: encoded(model, Split(x)), render, FACTORS)
+    score = disentanglement.beta_vae_score(world, rng, train=1500, test=500)
     return Finding(
         "conv 16-32-32-32, 128, code 10, GELU, Bernoulli, beta 4, 24,000 images, Adam 1e-3, batch 64, 12 epochs; "
         "1,500 training and 500 test points of 64 pairs",

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from minivae import backend, nn
+from minivae import backend, nn, ops
 from minivae.cases.case import Case, case
-from minivae.models import FSQ, VectorQuantizer, autoencoder, vae
+from minivae.models import FSQ, PixelCNN, VectorQuantizer, autoencoder, vae
+from minivae.models.flow import IAF, Planar
 from minivae.models.likelihood import Likelihood, likelihood
 from minivae.tensor import Tensor, as_tensor
 from minivae.testing import Strategy, arrays
@@ -54,6 +55,13 @@ def _quantised(z: Any, codebook: Any) -> Any:
     return quantizer(z).terms
 
 
+def _step(step: Any, numbers: Tensor) -> Tensor:
+    """Both that a step of a flow returns, in one number for each z: numbers are z and h, side by side."""
+    z, log_det = step(*ops.split(numbers, 2, axis=-1))
+    total: Tensor = (z * z).sum(axis=-1) + log_det
+    return total
+
+
 def _codes(dtype: Any) -> Tensor:
     return Tensor([[-2.0], [0.0], [2.0]], dtype=dtype)
 
@@ -71,6 +79,7 @@ LAYERS: dict[str, Case] = {
     "nn.ConvTranspose2d": _layer(
         lambda: nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1, output_padding=1), arrays((2, 2, 2, 3))
     ),
+    "nn.MaskedConv2d": _layer(lambda: nn.MaskedConv2d(2, 1, (3, 3), "A"), arrays((1, 2, 3, 2))),
     "nn.GroupNorm": _layer(lambda: nn.GroupNorm(2, 4), arrays((2, 4, 2, 3), distinct=True)),
     "nn.ResidualBlock": _layer(
         lambda: nn.ResidualBlock(2, 1, rng=backend.current().generator(0)), arrays((1, 2, 3, 2), away_from=[0])
@@ -90,6 +99,13 @@ LAYERS: dict[str, Case] = {
     "models.VectorQuantizer.commitment": case(
         lambda z: _quantised(z, _codes(z.dtype))["commitment"], arrays((2, 1, 3), away_from=[-1, 1])
     ),
+    "models.PixelCNN": _layer(
+        lambda: PixelCNN(2, channels=1, layers=2, kernel=1, classes=2, above=2),
+        st.just(np.array([[[1, 0]], [[0, 1]]])),
+        lambda model, c: model.nll(c, c[:, 0, 0], c[:, :, :1]),
+    ),
+    "models.Planar": _layer(lambda: Planar(2), arrays((3, 4)), _step),
+    "models.IAF": _layer(lambda: IAF(3, 4), arrays((2, 6)), _step),
     "models.FSQ.bound": case(lambda z: FSQ((5, 4, 2)).bound(z), arrays((4, 3))),
     "models.Bernoulli": _nll(likelihood("bernoulli")),
     "models.Gaussian": _nll(likelihood("gaussian", 0.3)),
@@ -102,6 +118,7 @@ LAYERS: dict[str, Case] = {
     "models.vae.free_bits": _model(vae, free_bits=0.05, samples=2),
     "models.vae.capacity": _model(vae, capacity=1.0, beta=3.0, likelihood="gaussian"),
     "models.vae.k": _model(vae, k=3, samples=2),
+    "models.vae.planar": _model(vae, flow="planar", depth=1),
     "models.vae.conv": _model(vae, arch="conv", channels=(1,), likelihood="logistic"),
     "models.autoencoder": _model(autoencoder, arch="conv", channels=(1,)),
     "models.autoencoder.block": _model(autoencoder, corruption="block", likelihood="bernoulli"),

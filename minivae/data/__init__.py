@@ -9,7 +9,7 @@ from minivae.data.cifar10 import cifar10
 from minivae.data.dataset import Dataset, Split
 from minivae.data.documents import documents
 from minivae.data.dsprites import dsprites
-from minivae.data.folder import from_path
+from minivae.data.folder import from_path, read_images
 from minivae.data.frey import frey_faces
 from minivae.data.glyphs import glyphs, letters
 from minivae.data.idx import read_idx
@@ -34,6 +34,7 @@ __all__ = [
     "mnist",
     "omniglot",
     "read_idx",
+    "read_images",
     "sprites",
 ]
 

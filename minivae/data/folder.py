@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from minivae.archives import MAX_BYTES
-from minivae.data.arrays import from_npy, from_npz, reading, split_off_test
+from minivae.data.arrays import as_images, from_npy, from_npz, reading, split_off_test
 from minivae.data.dataset import Array, Dataset
 from minivae.errors import InputError
 
@@ -47,6 +47,24 @@ def from_path(path: str | os.PathLike[str]) -> Dataset:
     if path.suffix.lower() not in readers or not path.is_file():
         raise InputError(f"'{path}' is none of a folder of images, an .npy or an .npz file: give one of these.")
     return readers[path.suffix.lower()](path)
+
+
+def read_images(path: str | os.PathLike[str]) -> Array:
+    """All images of a file (an image, an .npy) or of a folder of image files, as they are, (N, C, H, W).
+
+    uint8, or float32 in [0, 1] of an .npy that holds such. Raises InputError where there are none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (files := _image_files(path)):
+            raise InputError(f"'{path}' has no images: give a folder of image files, or one of them.")
+        return _read(files, path)
+    if not path.is_file():
+        raise InputError(f"there is no file '{path}': give an image, an .npy or a folder of images.")
+    if path.suffix.lower() == ".npy":
+        with reading(path, _MEND):
+            return as_images(np.lib.format.open_memmap(path, mode="r"), path)
+    return _read([path], path.parent)
 
 
 def _from_folder(folder: Path) -> Dataset:

@@ -13,13 +13,16 @@ from minivae.models.autoencoder import Autoencoder, autoencoder, stack
 from minivae.models.fsq import FSQ
 from minivae.models.kmeans import kmeans
 from minivae.models.loss import Loss
+from minivae.models.pixelcnn import PixelCNN
+from minivae.models.prior import Prior, prior
 from minivae.models.quantizer import VectorQuantizer
 from minivae.models.vae import VAE, vae
 from minivae.models.vqvae import VQVAE, vqvae
+from minivae.models.vqvae2 import VQVAE2, vqvae2
 
 __all__ = [
-    "FSQ", "MODELS", "VAE", "VQVAE", "Autoencoder", "Loss", "VectorQuantizer", "arguments", "autoencoder", "build",
-    "kmeans", "stack", "vae", "vqvae",
+    "FSQ", "MODELS", "VAE", "VQVAE", "VQVAE2", "Autoencoder", "Loss", "PixelCNN", "Prior", "VectorQuantizer",
+    "arguments", "autoencoder", "build", "kmeans", "prior", "stack", "vae", "vqvae", "vqvae2",
 ]  # fmt: skip
 
 # The presets: a builder with its defaults
@@ -32,6 +35,8 @@ MODELS: dict[str, Callable[..., Any]] = {
     "beta-vae": partial(vae, beta=4.0, latent=10),
     "iwae": partial(vae, k=5, hidden=(200, 200), activation="tanh", latent=50),
     "vqvae": vqvae,
+    "vqvae2": vqvae2,
+    "prior": prior,
 }
 
 

@@ -83,11 +83,12 @@ def conv_decoder(
 def map_encoder(shape: Shape, channels: Sequence[int], dim: int, residual_blocks: int = 0) -> nn.Sequential:
     """Images (N, C, H, W) -> maps of vectors (N, dim, h, w), halved once for each of the channels."""
     halved(shape, len(channels))
-    return nn.Sequential(
-        *_down([shape[0], *channels], nn.ReLU),
-        *_residual(channels[-1], residual_blocks),
-        nn.Conv2d(channels[-1], dim, 1),
-    )
+    return nn.Sequential(*map_features(shape[0], channels, residual_blocks).layers, nn.Conv2d(channels[-1], dim, 1))
+
+
+def map_features(inputs: int, channels: Sequence[int], residual_blocks: int = 0) -> nn.Sequential:
+    """Maps (N, inputs, H, W) -> (N, channels[-1], h, w), halved once for each of the channels."""
+    return nn.Sequential(*_down([inputs, *channels], nn.ReLU), *_residual(channels[-1], residual_blocks))
 
 
 def map_decoder(dim: int, channels: Sequence[int], shape: Shape, residual_blocks: int = 0) -> nn.Sequential:

@@ -16,8 +16,10 @@ from typing import Any
 
 from minivae import backend, nn, ops
 from minivae.backend import Array
+from minivae.distributions import Posterior
 from minivae.errors import InputError
 from minivae.models import nets
+from minivae.models.flow import make_flow
 from minivae.models.likelihood import Bernoulli, Likelihood
 from minivae.models.likelihood import likelihood as make_likelihood
 from minivae.models.loss import Loss
@@ -35,12 +37,14 @@ class VAE(nn.Module):
     samples: L, the number of z for each image over which the loss is averaged.
     kl: "analytic", or "monte-carlo" from the same samples: the two estimators of the paper, section 2.3.
     k: with k > 1 the loss is the importance-weighted bound of k samples. [Burda et al. 2016]
+    q: another posterior than the mean field, as a Flow; the encoder then makes q.channels numbers for each latent, and
+    the KL is estimated from the samples, whatever `kl` says, as none has a closed form.
     """
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, latent: int, likelihood: Likelihood | None = None, *,
         beta: float = 1.0, free_bits: float = 0.0, capacity: float | None = None,
-        samples: int = 1, kl: str = "analytic", k: int = 1,
+        samples: int = 1, kl: str = "analytic", k: int = 1, q: Posterior | None = None,
     ):  # fmt: skip
         for name, count in (("latent", latent), ("samples", samples), ("k", k)):
             if count < 1:
@@ -57,6 +61,8 @@ class VAE(nn.Module):
                 f"k = {k} samples weigh log p(x, z) against log q(z | x) as they are: "
                 "leave beta at 1, and free_bits and capacity out."
             )
+        if free_bits and q is not None:
+            raise InputError("free_bits are those of single latents, which only the mean field has: leave q out.")
         self.encoder = encoder
         self.decoder = decoder
         self.latent = latent
@@ -67,11 +73,27 @@ class VAE(nn.Module):
         self.samples = samples
         self.kl = kl
         self.k = k
+        self.q = q
 
     def posterior(self, x: Any) -> tuple[Tensor, Tensor]:
-        """The mean and the log-variance of q(z | x), (N, latent) each. No encoder makes a variance overflow."""
-        mu, logvar = ops.split(self.encoder(as_tensor(x)), 2, axis=-1)
+        """The mean and the log-variance of q(z | x), (N, latent) each; of another q, those that it begins with.
+
+        No encoder makes a variance overflow.
+        """
+        mu, logvar, *_ = ops.split(self.encoder(as_tensor(x)), self.q.channels if self.q else 2, axis=-1)
         return mu, ops.soft_clip(logvar)
+
+    def draw(self, x: Any, shape: tuple[int, ...] = (), rng: Any = None) -> tuple[Tensor, Tensor]:
+        """Codes z of q(z | x), (*shape, N, latent), and log q(z | x), (*shape, N)."""
+        if self.q is not None:
+            return self.q(self.encoder(as_tensor(x)), shape, rng)
+        mu, logvar = self.posterior(x)
+        eps = _noise(shape + mu.shape, rng)
+        return ops.reparameterize(mu, logvar, eps), _log_posterior(eps, logvar)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z) of codes (..., latent), (...)."""
+        return _log_prior(z)
 
     def loss(self, x: Any, rng: Any = None) -> Loss:
         """-ELBO of images x (N, *shape), or the importance-weighted bound: what training minimises.
@@ -80,21 +102,28 @@ class VAE(nn.Module):
         rng: the generator of the noise; the backend's by default.
         """
         x = as_tensor(x)
+        if self.k > 1 or self.q is not None:  # all from the samples
+            return self._sampled(x, rng)
         mu, logvar = self.posterior(x)
         eps = _noise(self._leading() + mu.shape, rng)
         z = ops.reparameterize(mu, logvar, eps)
         nll = self.nll(z, x)
-        if self.k > 1:
-            log_p, log_q = _log_prior(z), _log_posterior(eps, logvar)
-            log_w = log_p - log_q - nll  # (..., k, N)
-            total = (math.log(self.k) - ops.logsumexp(log_w, axis=-2)).mean()
-            return Loss(total, {"reconstruction": nll.mean(), "kl": (log_q - log_p).mean()})
         if self.kl == "analytic":
             kl = ops.kl_unit_normal(mu, logvar, axis=() if self.free_bits else -1)
         else:
             log_ratio = 0.5 * (z * z - eps * eps - logvar)  # log q(z | x) - log p(z), for each latent
             kl = log_ratio if self.free_bits else log_ratio.sum(axis=-1)
         reconstruction, penalty, kl = nll.mean(), *self._penalty(kl)
+        return Loss(reconstruction + penalty, {"reconstruction": reconstruction, "kl": kl})
+
+    def _sampled(self, x: Tensor, rng: Any) -> Loss:
+        """The loss of samples z of q(z | x), from log q(z | x) and log p(x, z) alone."""
+        z, log_q = self.draw(x, self._leading(), rng)
+        nll, log_ratio = self.nll(z, x), log_q - self.log_prior(z)
+        if self.k > 1:
+            total = (math.log(self.k) - ops.logsumexp(-log_ratio - nll, axis=-2)).mean()  # log_w: (..., k, N)
+            return Loss(total, {"reconstruction": nll.mean(), "kl": log_ratio.mean()})
+        reconstruction, penalty, kl = nll.mean(), *self._penalty(log_ratio)
         return Loss(reconstruction + penalty, {"reconstruction": reconstruction, "kl": kl})
 
     def _leading(self) -> tuple[int, ...]:
@@ -125,10 +154,8 @@ class VAE(nn.Module):
 
     def log_weights(self, x: Any, k: int, rng: Any = None) -> Tensor:
         """log w_i = log p(x, z_i) - log q(z_i | x) for k samples z_i of q(z | x): (k, N)."""
-        mu, logvar = self.posterior(x)
-        eps = _noise((k, *mu.shape), rng)
-        z = ops.reparameterize(mu, logvar, eps)
-        return _log_prior(z) - _log_posterior(eps, logvar) - self.nll(z, x)
+        z, log_q = self.draw(x, (k,), rng)
+        return self.log_prior(z) - log_q - self.nll(z, x)
 
     @evaluation
     def nll_bound(self, x: Any, k: int, rng: Any = None) -> Array:
@@ -144,8 +171,8 @@ class VAE(nn.Module):
 
     @evaluation
     def encode(self, x: Any) -> Array:
-        """The posterior means of images, (N, latent)."""
-        return self.posterior(x)[0].data
+        """The posterior means of images, (N, latent); of another q, where it takes the mean that it begins with."""
+        return (self.q.center(self.encoder(as_tensor(x))) if self.q else self.posterior(x)[0]).data
 
     @evaluation
     def decode(self, z: Array) -> Array:
@@ -160,9 +187,9 @@ class VAE(nn.Module):
     @evaluation
     def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
         """How strange images are, by name, (N,) each: -ELBO of one z, and its terms."""
-        mu, logvar = self.posterior(x)
-        nll = self.nll(ops.reparameterize(mu, logvar, _noise(mu.shape, rng)), x).data
-        kl = ops.kl_unit_normal(mu, logvar, axis=-1).data
+        z, log_q = self.draw(x, (), rng)
+        nll = self.nll(z, x).data
+        kl = (log_q - self.log_prior(z) if self.q else ops.kl_unit_normal(*self.posterior(x), axis=-1)).data
         return {"-ELBO": nll + kl, "reconstruction": nll, "kl": kl}
 
     def sample(self, n: int, rng: Any = None) -> Array:
@@ -192,13 +219,17 @@ def vae(
     shape: tuple[int, ...], arch: str = "dense", hidden: Sequence[int] = (400,), channels: Sequence[int] | None = None,
     activation: str = "relu", latent: int = 20, likelihood: str = "bernoulli", variance: float | str | None = None,
     beta: float = 1.0, free_bits: float = 0.0, capacity: float | None = None, samples: int = 1, kl: str = "analytic",
-    k: int = 1,
+    k: int = 1, flow: str | None = None, depth: int = 4,
 ) -> VAE:  # fmt: skip
-    """A VAE for images of a shape (C, H, W): 784-400-20 by default for 28x28 grey ones. See VAE and models.nets."""
+    """A VAE for images of a shape (C, H, W): 784-400-20 by default for 28x28 grey ones. See VAE and models.nets.
+
+    flow: "planar" or "iaf", of so many steps (depth), bends the posterior. See models.flow.
+    """
     nets.check_sizes(shape=shape, hidden=hidden, channels=channels or (), latent=latent)
     p = make_likelihood(likelihood, variance)
+    q = None if flow is None else make_flow(flow, latent, depth)
     return VAE(
-        nets.encoder(arch, shape, hidden, channels, 2 * latent, activation),
+        nets.encoder(arch, shape, hidden, channels, (q.channels if q else 2) * latent, activation),
         nets.decoder(arch, latent, hidden, channels, (p.channels * shape[0], *shape[1:]), activation),
-        latent, p, beta=beta, free_bits=free_bits, capacity=capacity, samples=samples, kl=kl, k=k,
+        latent, p, beta=beta, free_bits=free_bits, capacity=capacity, samples=samples, kl=kl, k=k, q=q,
     )  # fmt: skip

@@ -17,13 +17,14 @@ from minivae.nn.layers import (
     Tanh,
     Unflatten,
 )
-from minivae.nn.module import Buffer, Module, Parameter, Sequential
+from minivae.nn.masked import MaskedConv2d
+from minivae.nn.module import Buffer, Module, Parameter, Sequential, frozen
 from minivae.nn.norm import BatchNorm, LayerNorm
 from minivae.nn.pool import AvgPool2d, MaxPool2d, PixelShuffle, PixelUnshuffle, Upsample
 
 __all__ = [
     "ELU", "GELU", "AvgPool2d", "BatchNorm", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding",
-    "Flatten", "GroupNorm", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "Module", "Parameter", "PixelShuffle",
-    "PixelUnshuffle", "ReLU", "ResidualBlock", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh", "Unflatten",
-    "Upsample", "init",
+    "Flatten", "GroupNorm", "LayerNorm", "LeakyReLU", "Linear", "MaskedConv2d", "MaxPool2d", "Module", "Parameter",
+    "PixelShuffle", "PixelUnshuffle", "ReLU", "ResidualBlock", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh",
+    "Unflatten", "Upsample", "frozen", "init",
 ]  # fmt: skip

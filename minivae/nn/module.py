@@ -172,3 +172,12 @@ def evaluation(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M
             return method(self, *args, **options)
 
     return apply
+
+
+def frozen(module: Module) -> Module:
+    """The module, its parameters turned into buffers: part of the state still, but nothing trains them."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if isinstance(value, Parameter):
+                setattr(part, name, Buffer(value.data))
+    return module
