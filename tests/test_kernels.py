@@ -37,7 +37,8 @@ def variants(function):
     for dtype in ("float32", "float64"):
         kinds = [(dtype,) * count]
         if count > 1:
-            kinds += [tuple(other if i % 2 else dtype for i in range(count)) for other in (NUMBER, dtype + SCALAR, dtype + REPEATED)]
+            others = (NUMBER, dtype + SCALAR, dtype + REPEATED)
+            kinds += [tuple(other if i % 2 else dtype for i in range(count)) for other in others]
         if count > 2:
             kinds += [(dtype, *k[:-1]) for k in kinds[1:]]
         for k in kinds:
