@@ -44,6 +44,13 @@ EPS = 2.0**-23
 # entry of it by its own size, so that tiny ones move their weights as far as large ones do, and their roundings too:
 # measured 60 at the tenth step. A GPU sums matrix products in another order besides; there nothing is measured yet.
 FIRST, TENTH = {"strict": (16, 1024), "cupy": (256, 16384)}[OTHER]
+# IWAE weighs its samples by e^(log w): a rounding of log w, here of 45 nats, is a relative error 45 times as large
+# (first factor). From there Adam goes on: on NumPy alone, weights that are one rounding off at the start make its
+# gradients differ by 14,000 to 33,000 roundings at the tenth step, and one of its 136,564 weights by 2e-3 to 6e-3;
+# measured between NumPy and the stand-in 5,900 and 1.2e-3
+SENSITIVE = {"iwae": (4, 8)}
+# Some gradients are sums that cancel almost to nothing, to 1e-5 of the others: they are as wrong as their terms
+CANCELLED = 1e-4  # of all gradients together
 LR, STEPS = 1e-2, 10
 
 
@@ -88,17 +95,20 @@ def test_ten_steps_agree(kind):
     """Of every model, from the same weights and with the same noise: the loss, all gradients, the weights after it."""
     runs = [Run(library, kind) for library in ("numpy", OTHER)]
     for step in range(STEPS):
-        allowed = EPS * (FIRST if step == 0 else TENTH)
+        first, tenth = SENSITIVE.get(kind, (1, 1))
+        allowed = EPS * (FIRST * first if step == 0 else TENTH * tenth)
         totals = []
         for run in runs:
             backend.use(run.xp.name)
             totals.append(run.step().total.item())
         assert math.isclose(*totals, rel_tol=allowed)
-        for a, b in zip(*(run.gradients() for run in runs), strict=True):
-            assert np.linalg.norm(b - a) <= allowed * np.linalg.norm(a)
+        ours, theirs = (run.gradients() for run in runs)
+        whole = math.hypot(*map(np.linalg.norm, ours))
+        for a, b in zip(ours, theirs, strict=True):
+            assert np.linalg.norm(b - a) <= allowed * max(np.linalg.norm(a), CANCELLED * whole)
     ours, theirs = (run.model.state_dict() for run in runs)
     for name in ours:  # none has come further than a hundredth of the way that it can have gone
-        np.testing.assert_allclose(theirs[name], ours[name], rtol=EPS * TENTH, atol=LR * STEPS / 100)
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=allowed, atol=tenth * LR * STEPS / 100)
 
 
 @every_model

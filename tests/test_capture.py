@@ -75,7 +75,7 @@ def test_a_replay_moves_nothing_and_waits_for_nothing():
     trainer._step(batches[1])
     moved = {what: n for what, n in strict.counts.items() if n and what != "launches"}
     assert moved == {"graphs": 1}
-    assert strict.counts["launches"] == 2  # the rate and Adam's corrections, and beta: numbers as arguments
+    assert strict.counts["launches"] == 3  # two write numbers (the rate with Adam's corrections, beta), one watches
 
 
 def test_the_noise_differs_at_each_replay():

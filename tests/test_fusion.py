@@ -2,6 +2,7 @@
 
 import os
 import threading
+from importlib import import_module
 from unittest import mock
 
 import numpy as np
@@ -10,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minivae import backend
-from minivae.backend import host, pool
+from minivae.backend import pool
 from minivae.backend.fusion import FUSED, REPEATED, Fused
-from minivae.backend.host import PIECE
+from minivae.backend.host import PIECE, Backend
 from minivae.backend.program import Program
 
 XP = backend.host()
+HOST = import_module(Backend.__module__)  # backend.host is a function
 EXTREMES = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, -1e-40, 3e38, 1e-300, 88.0, -88.0, 0.5, -1.0]
 
 
@@ -161,9 +163,9 @@ def check_drawn(data, count, shape):
 
 def repeating(function, *operands):
     """The fused function in pieces of eight entries, so that small arrays have many, and how many times it did so."""
-    with mock.patch.multiple(host, PIECE=8), mock.patch.multiple(host.Backend, smallest=1, smallest_repeating=1):
+    with mock.patch.multiple(HOST, PIECE=8), mock.patch.multiple(Backend, smallest=1, smallest_repeating=1):
         made = Fused(function)
-        with mock.patch.object(host.Backend, "compute", autospec=True, side_effect=host.Backend.compute) as compute:
+        with mock.patch.object(Backend, "compute", autospec=True, side_effect=Backend.compute) as compute:
             return made(XP, *operands), compute.call_count
 
 
@@ -176,7 +178,7 @@ def test_arrays_that_repeat_as_the_function_itself(data):
     end = shape[data.draw(st.integers(1, len(shape) - 1)) :]
     repeats = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
     given = [
-        a[(0,) * (a.ndim - len(end))] if again and a.size and np.shape(a) == shape else a
+        a[(0,) * (a.ndim - len(end))] if again and np.size(a) and np.shape(a) == shape else a
         for a, again in zip(given, repeats, strict=True)
     ]
     with np.errstate(all="ignore"):

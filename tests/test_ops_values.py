@@ -362,6 +362,8 @@ def test_split_gives_back_what_was_concatenated():
     for piece, part in zip(ops.split(whole, [1, 4], axis=-1), parts, strict=True):
         np.testing.assert_array_equal(piece.data, part)
     assert [piece.shape for piece in ops.split(whole, 3, axis=1)] == [(2, 2)] * 3
+    with pytest.raises(ValueError, match="must not descend"):
+        ops.split(whole, [4, 1], axis=1)
     assert [piece.shape for piece in ops.split(np.zeros((0, 2)), np.int64(2), axis=0)] == [(0, 2)] * 2
 
 

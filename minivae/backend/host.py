@@ -131,7 +131,7 @@ class Backend:
             total += value.astype(np.float64) * weight
 
     def add_to_pixels(self, y: Array, bias: Array) -> None:
-        """y (N, h, w, O) += bias (O,): a row of pixels at a time, as NumPy is slow in adding a few numbers over and over."""
+        """y (N, h, w, O) += bias (O,): a row of pixels at a time, as NumPy is slow in adding a few numbers often."""
         n, h, w, o = y.shape
         rows = y.reshape(n * h, w * o)
         rows += self.module.tile(bias, w)

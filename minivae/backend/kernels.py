@@ -117,10 +117,11 @@ def square_sum(xp: Any, arrays: Sequence[Any]) -> Any:
     return total
 
 
+FOLDED = 64  # entries that a thread adds up: few, so that many threads work, and with few roundings
 FOLD = {
     dtype: f"""extern "C" __global__ void fold(const {real}* a, {real}* sums, long long size, long long n) {{
 {LOOP}
-        {real} sum = 0;
+        double sum = 0;
         for (long long j = i; j < size; j += n) sum += a[j];
         sums[i] = sum;
     }}
@@ -131,14 +132,20 @@ FOLD = {
 
 
 def column_sums(xp: Any, rows: Any) -> Any:
-    """(M, D) -> (D,). CuPy has hardly more threads at work than there are columns: so many rows are folded first."""
+    """(M, D) -> (D,). A thread adds up a few rows of a column, and again, until one is left.
+
+    CuPy's sum over the first axis has hardly more threads at work than there are columns.
+    """
     m, d = rows.shape
-    kept = max(1, SUMS // max(d, 1))
-    if m > 2 * kept and rows.flags.c_contiguous:
-        folded = xp.empty((kept, d), dtype=rows.dtype)
-        xp.launch(xp.kernel("fold", FOLD[rows.dtype.name]), folded.size, rows, folded, np.int64(rows.size))
+    rows = xp.ascontiguousarray(rows)
+    while True:
+        m = 1 if m <= 4 * FOLDED else -(-m // FOLDED)
+        folded = xp.empty((m, d) if m > 1 else d, dtype=rows.dtype)
+        kernel = xp.kernel("fold", FOLD[rows.dtype.name])
+        xp.launch(kernel, folded.size, rows, folded, np.int64(rows.size))
+        if m == 1:
+            return folded
         rows = folded
-    return xp.sum(rows, axis=0)
 
 
 # products (K, M), so that neighbours, which work on neighbouring vectors, read side by side

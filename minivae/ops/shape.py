@@ -9,7 +9,7 @@ import numpy as np
 
 from minivae import backend
 from minivae.backend import Array
-from minivae.tensor import Operand, Tensor, op
+from minivae.tensor import Operand, Tensor, as_tensor, op
 
 
 @op
@@ -95,20 +95,35 @@ def split(a: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) ->
         cuts = [i * (n // indices_or_sections) for i in range(indices_or_sections)]
     else:
         cuts = [0, *indices_or_sections]
-    ends: list[int | None] = [*cuts[1:], None]
-    return [_piece(a, _along(a.ndim, axis, slice(i, j))) for i, j in zip(cuts, ends, strict=True)]
+    a = as_tensor(a)
+    parts = [a.data[_along(a.ndim, axis, slice(i, j))] for i, j in zip(cuts, [*cuts[1:], None], strict=True)]
+    if sum(part.shape[axis] for part in parts) != n:
+        raise ValueError(f"split: the indices {cuts[1:]} of an axis of length {n} must not descend.")
+    gradients: list[Array | None] = [None] * len(parts)
+    origin = _origin(a, parts, gradients, axis)
+    return [_piece(origin, part, gradients, i) for i, part in enumerate(parts)]
 
 
 @op
-def _piece(xp: Any, a: Array, index: Any) -> Any:
-    """a[index] without gaps in memory, so that what is computed of it can be fused."""
+def _origin(xp: Any, a: Array, parts: list[Array], gradients: list[Array | None], axis: int) -> Any:
+    """An empty tensor that stands between a and its parts: its turn is when they all have left their gradients."""
 
-    def da(g: Array) -> Array:
-        total = xp.zeros(a.shape, g.dtype)
-        total[index] = g
-        return total
+    def da(_: Array) -> Array:
+        pairs = zip(parts, gradients, strict=True)
+        return xp.concatenate([xp.zeros_like(part) if g is None else g for part, g in pairs], axis)
 
-    return a[index].copy("K"), (da,)
+    return xp.empty(0, a.dtype), (da,)
+
+
+@op
+def _piece(xp: Any, origin: Array, part: Array, gradients: list[Array | None], i: int) -> Any:
+    """The part without gaps in memory, so that what is computed of it can be fused."""
+
+    def leave(g: Array) -> Array:
+        gradients[i] = g
+        return xp.empty(0, g.dtype)
+
+    return part.copy("K"), (leave,)
 
 
 @op
