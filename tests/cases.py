@@ -437,6 +437,14 @@ TABLE = [
     Row("sqrt", ops.sqrt, elementwise(positive), same("sqrt")),
     Row("sin", ops.sin, elementwise(real), same("sin"), integers),
     Row("cos", ops.cos, elementwise(real), same("cos"), integers),
+    # special
+    Row("lgamma", ops.lgamma, elementwise(positive), same("lgamma")),
+    Row("digamma", ops.digamma, elementwise(positive), same("digamma")),
+    Row(
+        "lbeta", ops.lbeta, elementwise(positive, positive),
+        lambda t, a, b: t.lgamma(a) + t.lgamma(b) - t.lgamma(a + b),
+    ),
+    Row("log_gamma_quantile", ops.log_gamma_quantile, elementwise(positive, unit)),  # PyTorch has no such function
     # activation
     Row("tanh", ops.tanh, elementwise(real), same("tanh"), integers),
     Row("sigmoid", ops.sigmoid, elementwise(real), same("sigmoid"), integers),

@@ -56,15 +56,17 @@ from minivae.ops.shape import (
     take,
     transpose,
 )
+from minivae.ops.special import digamma, lbeta, lgamma, log_gamma_quantile
 from minivae.tensor import Tensor
 
 __all__ = [
     "abs", "add", "astype", "avg_pool2d", "binary_cross_entropy_with_logits", "broadcast_to", "clip", "concatenate",
-    "conv2d", "conv_transpose2d", "cos", "cross_entropy", "div", "einsum", "elu", "exp", "expand_dims", "expm1",
-    "flip", "gaussian_nll", "gelu", "getitem", "group_norm", "interpolate", "kl_normal", "kl_unit_normal",
-    "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum",
-    "mean", "min", "minimum", "mse_loss", "mul", "neg", "pad", "pixel_shuffle", "pixel_unshuffle", "pow", "relu",
-    "reparameterize", "repeat", "reshape", "rotation_trick", "sigmoid", "silu", "sin", "soft_clip", "softmax",
+    "conv2d", "conv_transpose2d", "cos", "cross_entropy", "digamma", "div", "einsum", "elu", "exp", "expand_dims",
+    "expm1", "flip", "gaussian_nll", "gelu", "getitem", "group_norm", "interpolate", "kl_normal", "kl_unit_normal",
+    "lbeta", "leaky_relu", "lgamma", "linear", "log", "log1p", "log_gamma_quantile", "log_softmax", "logsumexp",
+    "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg", "pad",
+    "pixel_shuffle", "pixel_unshuffle", "pow", "relu", "reparameterize", "repeat", "reshape", "rotation_trick",
+    "sigmoid", "silu", "sin", "soft_clip", "softmax",
     "softplus", "split", "sqrt", "squeeze", "stack", "standardize", "straight_through", "sub", "sum", "swapaxes",
     "take", "tanh", "transpose", "var", "where",
 ]  # fmt: skip
