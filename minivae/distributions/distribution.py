@@ -87,9 +87,9 @@ class Distribution:
 
     def _require(self, name: str, holds: Array, expected: str) -> None:
         """Raise ValueError where a condition on a parameter fails (on NumPy; a GPU would have to be waited for)."""
-        if backend.of(holds).eager and not holds.all():
-            value = getattr(self, name).numpy()
-            wrong = value[~np.broadcast_to(backend.to_numpy(holds), value.shape)][0]
+        value = getattr(self, name).data
+        if backend.of(value).eager and not holds.all():
+            wrong = value[~holds].flat[0]
             raise ValueError(f"{type(self).__name__}: {name} must be {expected}, but holds {wrong:g}.")
 
     def _require_positive(self, *names: str) -> None:
@@ -103,7 +103,7 @@ class Distribution:
         """
         xp = backend.of(self._example().data)
         u = (rng or xp.rng).random((*shape, *self.shape, *event), dtype=xp.float64)
-        return xp.clip(u, 2.0**-54, 1 - 2.0**-53)
+        return xp.asarray(xp.clip(u, 2.0**-54, 1 - 2.0**-53))
 
     def _normal(self, shape: tuple[int, ...], rng: Any) -> Tensor:
         """Standard normal numbers (*shape, *batch), in the dtype of the parameters."""
@@ -127,7 +127,7 @@ def supported(
     There the density is computed at another point, `instead`, and thrown away: a NaN of log(-1) times a cotangent of 0
     would still be NaN. axis: that of x over which a point extends, if any.
     """
-    xp = backend.of(outside)
+    xp = backend.of(x.data)
     density = log_density(ops.where(outside if axis is None else xp.expand_dims(outside, axis), instead, x))
     return ops.where(outside, -math.inf, density)
 

@@ -33,9 +33,15 @@ def agree(row, arrays, options, tolerance):
             np.testing.assert_allclose(grad, other, tolerance, tolerance * max(1, np.abs(other).max(initial=0)))
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+WITHOUT = {"log_gamma_quantile"}  # PyTorch has no such function: see tests/test_distributions.py
+
+
+def test_every_other_op_has_its_counterpart():
+    assert {row.name for row in TABLE if row.torch is None} == WITHOUT
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.torch], ids=lambda row: row.name)
 def test_every_op(row):
-    assert row.torch is not None  # as long as there is one for each
 
     @given(row.calls)
     def in_float64(call):
