@@ -448,7 +448,7 @@ TABLE = [
     Row("digamma", ops.digamma, elementwise(positive), torch_digamma),
     Row(
         "lbeta", ops.lbeta, elementwise(positive, positive),
-        lambda t, a, b: t.lgamma(a) + t.lgamma(b) - t.lgamma(a + b),
+        lambda t, a, b: t.lgamma(a) + t.lgamma(b) - t.lgamma(a + b), weak=True,
     ),
     Row("log_gamma_quantile", ops.log_gamma_quantile, elementwise(positive, unit)),
     # activation

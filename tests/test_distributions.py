@@ -99,6 +99,7 @@ def rng(seed: int = 0) -> Any:
 def test_log_prob_is_scipys(family: Family, seed: int) -> None:
     parameters = drawn(family, seed)
     x = quantiles(family, parameters, 1e-8)
+    x = np.minimum(x, 1 - 1e-12) if family.make is d.Beta else x  # at 1 itself, to rounding, there is no density
     log_p = family.make(*map(there, parameters)).log_prob(there(x))
     np.testing.assert_allclose(log_p.numpy(), family.scipy(*parameters).logpdf(x), rtol=1e-9, atol=1e-9)
 
@@ -133,6 +134,7 @@ def test_entropy_mean_and_variance_are_scipys(family: Family, seed: int) -> None
 def test_the_gradients_of_densities_and_moments(family: Family, seed: int) -> None:
     parameters = drawn(family, seed)
     x = quantiles(family, parameters, 0.1)
+    x = np.maximum(x, 0.05) if family.mean_log else x  # where log x has a slope that differences can find
     away = np.abs(x - np.broadcast_to(parameters[0], x.shape)) > 0.05 if family.make is d.Laplace else True
     x = np.where(away, x, x + 0.2)  # from the kink
     if family.make is not d.Uniform:  # whose density does not depend on x
@@ -168,11 +170,11 @@ def test_outside_of_the_support(name: str, dtype: Any) -> None:
 FAR = np.array([-1e4, -80.0, 80.0, 1e4])
 TAILS = {
     "Normal": (d.Normal, (0.0, 0.0), FAR, stats.norm.logpdf(FAR)),
-    "Laplace": (d.Laplace, (0.0, 1.0), FAR, stats.laplace.logpdf(FAR)),
+    "Laplace": (d.Laplace, (0.0, 1.0), FAR, -np.abs(FAR) - math.log(2)),
     "Logistic": (d.Logistic, (0.0, 1.0), FAR, -np.abs(FAR)),
     "Gumbel": (d.Gumbel, (0.0, 1.0), np.array([-80.0, 80, 1e4]), np.array([80 - math.exp(80), -80, -1e4])),
     "StudentT": (d.StudentT, (3.0, 0.0, 1.0), FAR, stats.t(3).logpdf(FAR)),
-    "StudentT, many degrees": (d.StudentT, (1e6, 0.0, 1.0), FAR[1:3], stats.t(1e6).logpdf(FAR[1:3])),
+    "StudentT, many degrees": (d.StudentT, (1e4, 0.0, 1.0), FAR[1:3], stats.t(1e4).logpdf(FAR[1:3])),
     "Exponential": (d.Exponential, (2.0,), FAR[2:], math.log(2) - 2 * FAR[2:]),
     "Bernoulli": (d.Bernoulli, (FAR,), np.array([0.0, 1.0, 0.0, 1.0]), np.array([-0.0, -80, -80, -0.0])),
 }
@@ -541,6 +543,17 @@ def test_a_relaxed_sample_learns() -> None:
         (lambda: d.Uniform(1.0, 1.0), "Uniform: width must be above 0 (low below high), but holds 0."),
         (lambda: d.StudentT(0.0, 0.0, 1.0), "StudentT: df must be above 0, but holds 0."),
         (lambda: d.Beta(1.0, 0.0), "Beta: b must be above 0, but holds 0."),
+    ],
+)
+def test_wrong_values_of_parameters_are_one_sentence(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
         (lambda: d.Dirichlet(1.0), "Dirichlet: a concentration of shape (): give (..., K) with K of at least 2."),
         (lambda: d.Categorical(1.0), "Categorical: logits of shape (): give (..., K) with K of at least 1."),
         (
@@ -549,7 +562,7 @@ def test_a_relaxed_sample_learns() -> None:
         ),
     ],
 )
-def test_wrong_parameters_are_one_sentence(make: Callable[[], Any], message: str) -> None:
+def test_wrong_shapes_of_parameters_are_one_sentence(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         make()
     assert str(caught.value) == message
@@ -589,7 +602,7 @@ def test_a_distribution_of_parameters_that_learn() -> None:
         loss = -d.Gamma(ops.exp(log_a), ops.exp(log_rate)).log_prob(x).mean()
         loss.backward()
         for p in (log_a, log_rate):
-            p.data = p.data - 0.2 * p.grad
+            p.data -= 0.2 * p.grad
             p.grad = None
     a, _, scale = stats.gamma.fit(host(x), floc=0)
     assert math.exp(float(host(log_a.data))) == pytest.approx(a, rel=1e-2)

@@ -13,7 +13,8 @@ import numpy as np
 from minivae.backend import Array
 from minivae.tensor import op
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(48)  # Gauss-Legendre quadrature, on [-1, 1]
+_nodes, _weights = np.polynomial.legendre.leggauss(32)
+NODES, WEIGHTS = (_nodes + 1) / 2, _weights / 2  # Gauss-Legendre quadrature, on [0, 1]
 REACH = 40.0  # an integrand is cut where it has fallen to e^-40 of its value at 0
 
 
@@ -32,11 +33,12 @@ def digamma(xp: Any, a: Array) -> Any:
 @op
 def lbeta(xp: Any, a: Array, b: Array) -> Any:
     """log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b), for a, b > 0; large ones do not cancel."""
-    y = xp.special.betaln(a, b)
+    dtype = xp.result_type(a, b)
+    y = xp.special.betaln(xp.asarray(a, dtype=dtype), xp.asarray(b, dtype=dtype))
 
     def slope(c: Array) -> Array:
         wide = [xp.asarray(n, dtype=np.float64) for n in (a, b, c)]
-        return (xp.special.digamma(wide[2]) - xp.special.digamma(wide[0] + wide[1])).astype(y.dtype)
+        return (xp.special.digamma(wide[2]) - xp.special.digamma(wide[0] + wide[1])).astype(dtype)
 
     return y, (lambda g: g * slope(a), lambda g: g * slope(b))
 
@@ -69,21 +71,23 @@ def _shape_slope(xp: Any, a: Array, log_x: Array) -> Array:
     is 0. Of the two sides the one is taken on which the score has one sign, so that nothing cancels. With
     t = x e^v, or x e^-v below, divided by x p(x):
 
-        +- integral over v > 0 of  e^f(v) (log x +- v - digamma(a)),    f(v) = +-a v - x (e^+-v - 1)
+        +- integral over v > 0 of  e^f(v) (log t - digamma(a)),    f(v) = +-a v - (t - x)
     """
     a, log_x = xp.broadcast_arrays(a, log_x)
     x, centre = xp.exp(log_x), xp.special.digamma(a)
     sign = xp.where(log_x > centre, 1.0, -1.0)
     # v where f < -REACH, by bounds of f from above; f is concave, so that Newton's steps come down to -REACH from there
-    peak = xp.maximum(xp.log(a) - log_x, 0)
+    peak = xp.where(sign > 0, xp.maximum(xp.log(a) - log_x, 0), 0)
     c = REACH / xp.maximum(a, x) + peak
     above = peak + xp.minimum(xp.sqrt(2 * c), xp.maximum(xp.log(4 * c), 1))
-    end = xp.where(sign > 0, above, (REACH + x) / a)
+    below = xp.where(x > 3 * REACH, xp.sqrt(3 * REACH / xp.maximum(x, 3 * REACH)), (REACH + x) / a)
+    end = xp.where(sign > 0, above, below)
     for _ in range(4):
-        f = sign * a * end - x * xp.expm1(sign * end)
-        end = end - (f + REACH) / (sign * (a - x * xp.exp(sign * end)))
+        t = xp.exp(log_x + sign * end)
+        end = end - (sign * a * end - (t - x) + REACH) / (sign * (a - t))
     total = xp.zeros_like(end)
-    for node, weight in zip(NODES, WEIGHTS, strict=True):
-        v = sign * end * (0.5 * (float(node) + 1))
-        total += 0.5 * float(weight) * xp.exp(a * v - x * xp.expm1(v)) * (log_x + v - centre)
-    return sign * end * total
+    for start, width in ((0, peak), (peak, end - peak)):  # for small shapes a long plateau, then a sudden fall
+        for node, weight in zip(NODES, WEIGHTS, strict=True):
+            v = sign * (start + width * float(node))
+            total += float(weight) * width * xp.exp(a * v - (xp.exp(log_x + v) - x)) * (log_x + v - centre)
+    return sign * total

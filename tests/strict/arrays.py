@@ -234,7 +234,7 @@ def wrapped_array(value):
 
 for _name, _known in NAMES["ndarray"].items():
     if _name in vars(ndarray) or ((_name.startswith("__") and hasattr(object, _name)) and _name not in (
-        "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__",
+        "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__or__", "__ror__",  # type has the last two
     )):  # fmt: skip
         continue
     if _name.startswith("__"):
