@@ -245,4 +245,5 @@ def test_every_system_has_a_row(results: Any) -> None:
         "vae", "conv-vae", "vae-gaussian", "estimators", "iwae", "naive",
         "beta-vae", "kl-schedules", "beta-score",
         "vqvae", "vqvae-cifar10", "codebook-use", "outliers", "representation",
+        "reparameterisations", "sampling",
     ]  # fmt: skip

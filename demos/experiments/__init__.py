@@ -6,12 +6,15 @@
     betas.py          beta and its relatives; disentanglement
     codes.py          VQ-VAE, codebooks that collapse and their remedies
     uses.py           outliers; what codes are good for
+    sampling.py       samples of densities, and gradients through them
 
 `python demos/results.py` runs them and makes the table.
 """
 
 # The order of these imports is that of the table's rows
-from experiments import autoencoders, bounds, betas, codes, uses  # noqa: I001
+from experiments import autoencoders, bounds, betas, codes, uses, sampling  # noqa: I001
 from experiments.lab import EXPERIMENTS, Experiment, Finding, Lab
 
-__all__ = ["EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "uses"]
+__all__ = [
+    "EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "sampling", "uses",
+]  # fmt: skip
