@@ -369,7 +369,7 @@ def trainer(arguments: dict[str, object], **options: object) -> Trainer:
 def test_annealing_rises_to_the_argument(name, final, tmp_path):
     run = trainer({name: final}, epochs=3, anneal=2)  # four steps an epoch: eight to rise
     seen = []
-    step, x = run._step, images(10)
+    step, x = run._step, backend.current().asarray(np.arange(10))
     for _ in range(3):
         step(x)
         seen.append(getattr(run.model, name))
