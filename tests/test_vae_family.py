@@ -7,7 +7,7 @@ import pytest
 from anywhere import host, np, on_backend
 from scipy import stats
 
-from minivae import InputError, Tensor, manual_seed, models, nn, ops, optim
+from minivae import InputError, Tensor, backend, manual_seed, models, nn, ops, optim
 from minivae.data import Dataset, Split
 from minivae.models.likelihood import Gaussian
 from minivae.train import Options, Trainer, evaluate
