@@ -76,6 +76,7 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
     "A stack of products equals the one large product of all rows, which is only faster.": [
         "matmul._product | operand wrong | if a.ndim > 2 or a.ndim == 2:",
         "matmul._product | mask inverted | if b.ndim > 2 or a.ndim != 2:",
+        "matmul._product | mask inverted | if not (b.ndim > 2 or a.ndim == 2):",
         "matmul._product | operand wrong | if b.ndim > 2 or b.ndim == 2:",
         "matmul._product | reshape dropped | return xp.matmul(a, b).reshape(*a.shape[:-1], b.shape[-1])",
         "matmul.linear | reshape dropped | lambda g: xp.matmul(g, weight).reshape(x.shape)",
