@@ -19,7 +19,6 @@ from benchmarks import racing, report
 from benchmarks.machine import cores, description, threads
 from benchmarks.problems import PROBLEMS
 from benchmarks.rows import Settings, rows
-from benchmarks.steps import capture
 
 from minivae import backend
 from minivae.errors import InputError
@@ -45,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(f"--threads {asked.threads} is out of range: this process may use 1 to {cores()}.")
         backend.use(asked.backend)
         racing.require(asked.against, asked.backend)
-        if asked.capture:
-            capture()
         asked.out.mkdir(parents=True, exist_ok=True)
         measure(asked, [name for name in known if name in asked.only or not asked.only])
     except (InputError, OSError) as error:

@@ -66,7 +66,8 @@ def start() -> None:
         return  # MKL and Accelerate choose well
     variables = chosen(openblas["architecture"], flags(), os.environ)
     if variables and sys.executable:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | variables)
+        # this very process, with its own arguments
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | variables)  # nosec B606
     if openblas["num_threads"] > MOST_THREADS and not any(name in os.environ for name in THREADS):
         set_threads(MOST_THREADS)
 

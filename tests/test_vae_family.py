@@ -7,7 +7,7 @@ import pytest
 from anywhere import host, np, on_backend
 from scipy import stats
 
-from minivae import InputError, Tensor, manual_seed, models, nn, ops, optim
+from minivae import InputError, Tensor, backend, manual_seed, models, nn, ops, optim
 from minivae.data import Dataset, Split
 from minivae.models.likelihood import Gaussian
 from minivae.train import Options, Trainer, evaluate
@@ -369,7 +369,7 @@ def trainer(arguments: dict[str, object], **options: object) -> Trainer:
 def test_annealing_rises_to_the_argument(name, final, tmp_path):
     run = trainer({name: final}, epochs=3, anneal=2)  # four steps an epoch: eight to rise
     seen = []
-    step, x = run._step, images(10)
+    step, x = run._step, backend.current().asarray(np.arange(10))
     for _ in range(3):
         step(x)
         seen.append(getattr(run.model, name))

@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmarks.problems import LR, Problem
 from minivae import backend, models, optim
-from minivae.errors import InputError
 from minivae.watch import Watch
 
 
@@ -55,7 +54,7 @@ class Minivae:
 
     def watched(self) -> Callable[[], Any]:
         """The step as the loop takes it, which looks at the loss and the gradient's norm before it updates."""
-        watch, eager = Watch(), getattr(backend.current(), "eager", True)
+        watch, eager = Watch(), backend.current().eager
 
         def step() -> Any:
             loss = self.gradients()
@@ -69,8 +68,20 @@ class Minivae:
         return step
 
     def captured(self) -> Callable[[], Any]:
-        """The step recorded once and replayed."""
-        step: Callable[[], Any] = capture()(self.step)
+        """The step recorded once and replayed. What changes from step to step is written to the device before it."""
+        self.optimizer.resident = True
+
+        def recorded() -> Any:
+            loss = self.gradients()
+            self.optimizer.apply()
+            return loss
+
+        replay = backend.current().capture(recorded)
+
+        def step() -> Any:
+            self.optimizer.advance()
+            return replay()
+
         return step
 
     def loss(self, x: np.ndarray, noise: np.ndarray) -> float:
@@ -95,18 +106,6 @@ def arguments(problem: Problem) -> dict[str, Any]:
     return {**given, **conv, "activation": problem.activation}
 
 
-def capture() -> Any:
-    """The backend's function that records a step. Raises InputError where it has none."""
-    function = getattr(backend, "capture", None) or getattr(backend.current(), "capture", None)
-    if function is None:
-        raise InputError("this minivae has no backend.capture yet: leave --capture out.")
-    return function
-
-
 def synchronize() -> None:
     """Wait until the device of the backend has done all that was begun."""
-    xp = backend.current()
-    if wait := getattr(xp, "synchronize", None):
-        wait()
-    elif xp.name == "cupy":
-        xp.cuda.Stream.null.synchronize()
+    backend.current().synchronize()

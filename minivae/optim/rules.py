@@ -79,19 +79,16 @@ def _adam(
 def _decayed_adam(
     xp: Any, w: Array, g: Array, m: Array, v: Array, rate: Any, eps: Any, beta1: float, beta2: float, decay: float
 ) -> tuple[Array, ...]:
-    g = g + decay * w
-    m = beta1 * m + (1 - beta1) * g
-    v = beta2 * v + (1 - beta2) * g * g
-    return w - rate * (m / (xp.sqrt(v) + eps)), m, v
+    updated: tuple[Array, ...] = _adam.function(xp, w, g + decay * w, m, v, rate, eps, beta1, beta2)
+    return updated
 
 
 @fuse
 def _adamw(
     xp: Any, w: Array, g: Array, m: Array, v: Array, rate: Any, eps: Any, kept: Any, beta1: float, beta2: float
 ) -> tuple[Array, ...]:
-    m = beta1 * m + (1 - beta1) * g
-    v = beta2 * v + (1 - beta2) * g * g
-    return kept * w - rate * (m / (xp.sqrt(v) + eps)), m, v
+    updated: tuple[Array, ...] = _adam.function(xp, kept * w, g, m, v, rate, eps, beta1, beta2)
+    return updated
 
 
 class Adam(Optimizer):

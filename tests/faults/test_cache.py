@@ -6,15 +6,14 @@ import http.server
 import io
 import os
 import struct
-import sys
 import tarfile
 import threading
 import time
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from faults import filler
 from faults.worker import CONTEXT
 
 from minivae.files import TEMPORARY
@@ -72,29 +71,11 @@ def url():
         thread.join()
 
 
-def fill(cache: Path, url: str, barrier, out: Path) -> None:
-    """Load three data sets at the same moment as the others do, and leave a sum of each."""
-    os.environ["MINIVAE_CACHE"] = str(cache)
-    for name in ("MINIVAE_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        os.environ.pop(name, None)
-    from minivae import data
-
-    cifar10, mnist = (sys.modules[f"minivae.data.{name}"] for name in ("cifar10", "mnist"))
-    cifar10.URL, cifar10._SENT_RECORDS = url + "cifar", RECORDS
-    cifar10.MD5 = hashlib.md5(Slow.files["cifar"]).hexdigest()
-    source = mnist.Source("mnist", tuple("0123456789"), (url,), {})
-    sums = []
-    for load in (lambda: data.glyphs(200, 20), lambda: mnist._load(source), data.cifar10):
-        barrier.wait()
-        dataset = load()
-        sums.append(hashlib.sha256(dataset.train.images.tobytes() + dataset.test.images.tobytes()).hexdigest())
-    out.write_text(" ".join(sums))
-
-
 def test_processes_that_fill_one_cache_at_once(url, tmp_path):
     cache, barrier = tmp_path / "cache", CONTEXT.Barrier(PROCESSES)
     outs = [tmp_path / f"{i}" for i in range(PROCESSES)]
-    processes = [CONTEXT.Process(target=fill, args=(cache, url, barrier, out)) for out in outs]
+    md5 = hashlib.md5(Slow.files["cifar"]).hexdigest()
+    processes = [CONTEXT.Process(target=filler.fill, args=(cache, url, barrier, out, md5, RECORDS)) for out in outs]
     for process in processes:
         process.start()
     for process in processes:
@@ -104,7 +85,9 @@ def test_processes_that_fill_one_cache_at_once(url, tmp_path):
     sums = {out.read_text() for out in outs}
     assert len(sums) == 1
     alone = CONTEXT.Barrier(1)
-    again = CONTEXT.Process(target=fill, args=(cache, "http://127.0.0.1:9/", alone, tmp_path / "again"))
+    again = CONTEXT.Process(
+        target=filler.fill, args=(cache, "http://127.0.0.1:9/", alone, tmp_path / "again", md5, RECORDS)
+    )
     again.start()
     again.join()  # from the cache alone
     assert (tmp_path / "again").read_text() in sums
