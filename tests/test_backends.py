@@ -27,6 +27,7 @@ MODELS = {
     "vqvae": ("vqvae", {"codes": 8, "dim": 4, "channels": (4, 4), "residual_blocks": 1}),
     "vqvae gradient": ("vqvae", {"codes": 8, "dim": 4, "channels": (4,), "quantizer": "gradient"}),
     "vqvae rotation": ("vqvae", {"codes": 8, "dim": 4, "channels": (4,), "estimator": "rotation"}),
+    "vqvae2": ("vqvae2", {"codes": 8, "dim": 4, "channels": (4, 4)}),
     "vqvae fsq": ("vqvae", {"channels": (4,), "quantizer": "fsq"}),
 }
 every_model = pytest.mark.parametrize("kind", MODELS)

@@ -15,6 +15,7 @@ from minivae.tensor import as_tensor
 from minivae.train import Trainer
 
 SHAPE = (1, 8, 8)
+VQVAE = {"shape": list(SHAPE), "codes": 6, "dim": 3, "channels": [4]}
 # name of the case: model, its arguments, options of training
 CASES = {
     "ae": ("ae", {"hidden": [8], "latent": 3}, {}),
@@ -26,6 +27,8 @@ CASES = {
     "iwae": ("iwae", {"hidden": [8], "latent": 2, "k": 3}, {"on_nan": "skip"}),
     "vqvae": ("vqvae", {"codes": 6, "dim": 3, "channels": [4]}, {}),
     "vqvae, codes as parameters": ("vqvae", {"codes": 6, "dim": 3, "channels": [4], "quantizer": "gradient"}, {}),
+    "vqvae2": ("vqvae2", {"codes": 6, "dim": 3, "channels": [4, 4]}, {}),
+    "prior": ("prior", {"codec": {"model": "vqvae", "arguments": VQVAE}, "width": 4, "layers": 2, "kernel": 3}, {}),
     "vqvae, fsq": ("vqvae", {"quantizer": "fsq", "levels": [3, 2], "channels": [4]}, {}),
 }
 
@@ -43,7 +46,9 @@ def trainer(case: str, **more: object) -> Trainer:
     manual_seed(0)
     arguments = {"shape": list(SHAPE), **arguments}
     made = Options(**{"epochs": 3, "batch_size": 10, "lr": 5e-3} | options | more)
-    return Trainer(models.build(name, **arguments), DATA, made, (name, arguments), "blocks")
+    model = models.build(name, **arguments)
+    data = model.examples(DATA) if name == "prior" else DATA
+    return Trainer(model, data, made, (name, arguments), "blocks")
 
 
 def again(case: str, path: Path, **more: object) -> Trainer:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minivae import backend, nn, ops
 from minivae.cases.case import Case, case
-from minivae.models import FSQ, PixelCNN, VectorQuantizer, autoencoder, vae
+from minivae.models import FSQ, PixelCNN, VectorQuantizer, autoencoder, tcvae, vae
 from minivae.models.flow import IAF, Planar
 from minivae.models.likelihood import Likelihood, likelihood
 from minivae.tensor import Tensor, as_tensor
@@ -118,6 +118,7 @@ LAYERS: dict[str, Case] = {
     "models.vae.free_bits": _model(vae, free_bits=0.05, samples=2),
     "models.vae.capacity": _model(vae, capacity=1.0, beta=3.0, likelihood="gaussian"),
     "models.vae.k": _model(vae, k=3, samples=2),
+    "models.tcvae": _model(tcvae, data_size=7, alpha=0.5, beta=3.0, gamma=2.0),
     "models.vae.planar": _model(vae, flow="planar", depth=1),
     "models.vae.conv": _model(vae, arch="conv", channels=(1,), likelihood="logistic"),
     "models.autoencoder": _model(autoencoder, arch="conv", channels=(1,)),
