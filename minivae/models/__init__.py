@@ -16,13 +16,14 @@ from minivae.models.loss import Loss
 from minivae.models.pixelcnn import PixelCNN
 from minivae.models.prior import Prior, prior
 from minivae.models.quantizer import VectorQuantizer
+from minivae.models.tcvae import TCVAE, tcvae
 from minivae.models.vae import VAE, vae
 from minivae.models.vqvae import VQVAE, vqvae
 from minivae.models.vqvae2 import VQVAE2, vqvae2
 
 __all__ = [
-    "FSQ", "MODELS", "VAE", "VQVAE", "VQVAE2", "Autoencoder", "Loss", "PixelCNN", "Prior", "VectorQuantizer",
-    "arguments", "autoencoder", "build", "kmeans", "prior", "stack", "vae", "vqvae", "vqvae2",
+    "FSQ", "MODELS", "TCVAE", "VAE", "VQVAE", "VQVAE2", "Autoencoder", "Loss", "PixelCNN", "Prior", "VectorQuantizer",
+    "arguments", "autoencoder", "build", "kmeans", "prior", "stack", "tcvae", "vae", "vqvae", "vqvae2",
 ]  # fmt: skip
 
 # The presets: a builder with its defaults
@@ -33,6 +34,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "context": partial(autoencoder, corruption="block"),
     "vae": vae,
     "beta-vae": partial(vae, beta=4.0, latent=10),
+    "beta-tcvae": tcvae,
     "iwae": partial(vae, k=5, hidden=(200, 200), activation="tanh", latent=50),
     "vqvae": vqvae,
     "vqvae2": vqvae2,
