@@ -10,7 +10,9 @@ LEFT_OUT = {
         "test_data_glyphs.py", "test_data_idx.py", "test_data_letters.py", "test_data_load.py", "test_data_mnist.py",
         "test_data_omniglot.py", "test_data_sprites.py",
     ],
-    "figures are drawn and scores computed from arrays on the host": ["test_plots.py", "test_metrics.py"],
+    "figures are drawn and scores computed from arrays on the host": [
+        "test_plots.py", "test_metrics.py", "test_disentanglement.py",
+    ],
     "they start Python anew, on NumPy": ["test_demos.py", "test_mutation.py", "test_readme.py"],
     "a check of values would wait for the device, and so is made on NumPy alone": [
         "test_ops_values.py::test_a_label_out_of_range", "test_likelihood.py::test_data_out_of_range",
