@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -16,16 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from minivae import backend, nn, optim, progress, resume
+from minivae import backend, optim, progress, resume
 from minivae.backend import Array
 from minivae.data import Batches, Dataset
 from minivae.errors import InputError, NotFinite
 from minivae.evaluation import binarized, evaluate, statistics
 from minivae.models import Loss
-from minivae.options import OPTIMIZERS, Options, Saving
+from minivae.models.loss import Player
+from minivae.options import Options, Saving
+from minivae.players import alone, optimizer_of, players_of, together
 from minivae.progress import Means, elbo, write_metrics
 from minivae.saving import Saver
-from minivae.watch import Watch, check_gradients, not_finite
+from minivae.tensor import Tensor
+from minivae.watch import Watch, check_gradients, not_finite, remember
 
 __all__ = ["Options", "Saving", "Trainer", "binarized", "elbo", "evaluate", "write_metrics"]
 
@@ -52,7 +55,9 @@ class Trainer:
         self.options = options
         self.spec = spec
         self.source = source
-        self.optimizer = OPTIMIZERS[options.optimizer](model.parameters(), options.lr)
+        self.players = players_of(model)
+        self.optimizers = {name: optimizer_of(player, options) for name, player in self.players.items()}
+        self.optimizer = together(self.optimizers)
         self.batches = Batches(dataset.train, options.batch_size, options.seed)
         self.rng = backend.current().generator(options.seed)
         self.schedules: dict[str, optim.Schedule] = {}
@@ -66,7 +71,7 @@ class Trainer:
         self.watch = Watch()
         self.saved: tuple[Path, int] | None = None  # the last good checkpoint, and its step
         self.interrupted = False
-        self._checked = False  # whether gradients reach the parameters
+        self._checked: set[str] = set()  # the players of whom it is known whether gradients reach their parameters
 
     def _anneal(self, steps: int) -> None:
         """Let the model's beta, or its capacity, rise to what it is now."""
@@ -156,30 +161,45 @@ class Trainer:
             self.optimizer.lr = self.options.lr * optim.cosine(self.options.epochs * len(self.batches))(step)
 
     def _step(self, x: Array) -> tuple[Loss, Array]:
-        """One update of the parameters, if it is finite. The loss and the gradient's norm stay on the device."""
-        step = self.optimizer.steps
-        self.schedule(step)
+        """One update of each player's parameters, if all are finite. What it returns stays on the device.
+
+        The loss and the gradient's norm are the last player's, the loss with the terms of all.
+        """
+        self.schedule(self.optimizer.steps)
         if self.options.binarize:
             x = binarized(x, self.rng)
-        self.optimizer.zero_grad()
-        undo = _undo(self.model) if self.options.on_nan == "skip" else None
-        loss: Loss = self.model.loss(x, self.rng)
-        loss.total.backward()
-        if not self._checked:
-            check_gradients(self.model)
-            self._checked = True
+        undo = remember(self.model, list(self.optimizers.values())[:-1]) if self.options.on_nan == "skip" else None
+        terms: dict[str, Tensor] = {}
+        for name, player in self.players.items():
+            loss, norm = self._gradient(name, player, x)
+            terms |= loss.terms
+            if undo and self.watch.first():
+                undo()
+                self.watch, self.skipped = Watch(), self.skipped + 1
+                break
+            if backend.current().eager:
+                self.check()
+            self.optimizers[name].step()
+        return Loss(loss.total, terms), norm
+
+    def _gradient(self, name: str, player: Player, x: Array) -> tuple[Loss, Array]:
+        """The loss of a player, with its gradient on the player's parameters, and the norm of that, clipped if asked.
+
+        The first time it is told of parameters that no gradient reaches.
+        """
+        optimizer = self.optimizers[name]
+        with alone(player, self.model):
+            optimizer.zero_grad()
+            loss = player.loss(x, self.rng)
+            loss.total.backward()
+            if name not in self._checked:
+                check_gradients(self.model)
+                self._checked.add(name)
         if self.options.clip is None:
-            norm = optim.grad_norm([p.grad for p in self.optimizer.parameters if p.grad is not None])
+            norm = optim.grad_norm([p.grad for p in optimizer.parameters if p.grad is not None])
         else:
-            norm = optim.clip_grad_norm(self.optimizer.parameters, self.options.clip)
-        self.watch.note(step + 1, loss.total.data, norm)
-        if undo and self.watch.first():
-            undo()
-            self.watch, self.skipped = Watch(), self.skipped + 1
-            return loss, norm
-        if backend.current().eager:
-            self.check()
-        self.optimizer.step()
+            norm = optim.clip_grad_norm(optimizer.parameters, self.options.clip)
+        self.watch.note(self.optimizer.steps + 1, loss.total.data, norm)
         return loss, norm
 
     def check(self) -> None:
@@ -203,20 +223,6 @@ class Trainer:
         except NotFinite as error:
             raise self._not_finite(str(error)) from None
         self.saved = (path, self.optimizer.steps)
-
-
-def _undo(model: Any) -> Callable[[], None]:
-    """Remember what a step changes before the parameters are updated; the function that sets it back."""
-    buffers = [(t, t.data.copy()) for _, t in model.named_tensors() if isinstance(t, nn.Buffer)]
-    counted = model.counted() if hasattr(model, "counted") else None
-
-    def undo() -> None:
-        for t, before in buffers:
-            t.data[...] = before
-        if counted is not None:
-            model.count_on(counted)
-
-    return undo
 
 
 @contextmanager
