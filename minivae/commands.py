@@ -129,10 +129,12 @@ def _codes(model: Any, split: Any) -> Any:
     """The codes of a split in its order, (N, ...), on the host."""
     import numpy as np
 
-    from minivae.data import Batches
+    from minivae.evaluation import batches_for, on_device
+    from minivae.report import has_encoder
 
-    batches = Batches(split, 500, shuffle=False).epoch(0)
-    return np.concatenate([backend.to_numpy(model.encode(backend.current().asarray(x))) for x in batches])
+    has_encoder(model)
+    batches = batches_for(model, split, 500).epoch(0)
+    return np.concatenate([backend.to_numpy(model.encode(on_device(x))) for x in batches])
 
 
 def metrics(args: argparse.Namespace) -> None:

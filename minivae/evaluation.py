@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from minivae import backend, progress
-from minivae.backend import Array
-from minivae.data import Batches, Split
+from minivae.data import Batches, Labelled, Split
 from minivae.progress import Means
 from minivae.tensor import no_grad
 
 
-def binarized(x: Array, rng: Any) -> Array:
+def binarized(x: Any, rng: Any) -> Any:
     """Each pixel 1 with its value as the probability, else 0. [Salakhutdinov & Murray 2008]"""
+    if isinstance(x, Labelled):
+        return replace(x, images=binarized(x.images, rng))
     return (rng.random(x.shape, dtype=x.dtype) < x).astype(x.dtype)
+
+
+def batches_for(model: Any, split: Split, batch_size: int, seed: int = 0, shuffle: bool = False) -> Batches:
+    """The batches of a split as a model takes them: with labels where it says that it `needs_labels`."""
+    return Batches(split, batch_size, seed, shuffle, labels=getattr(model, "needs_labels", False))
+
+
+def on_device(x: Any) -> Any:
+    """A batch on the current backend."""
+    xp = backend.current()
+    if isinstance(x, Labelled):
+        return Labelled(xp.asarray(x.images), xp.asarray(x.labels))
+    return xp.asarray(x)
 
 
 @no_grad()
@@ -31,9 +46,9 @@ def evaluate(
     model.eval()
     statistics(model)  # begins to count
     means = Means()
-    batches = Batches(split, batch_size, shuffle=False)
+    batches = batches_for(model, split, batch_size)
     for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
-        x = xp.asarray(x)
+        x = on_device(x)
         if binarize:
             x = binarized(x, rng)
         loss = model.loss(x, rng)

@@ -95,13 +95,15 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
     trainer.saved = (path, steps)
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 of the images of both splits, with their shapes and dtypes, in hexadecimal."""
+def fingerprint(dataset: Dataset, labels: bool = False) -> str:
+    """SHA-256 of the images of both splits, with their shapes and dtypes, in hexadecimal; labels: of theirs too."""
     total = hashlib.sha256()
     for split in (dataset.train, dataset.test):
-        images = np.ascontiguousarray(split.images)
-        total.update(f"{images.dtype.str} {images.shape} ".encode())
-        total.update(images.reshape(-1).view(np.uint8).data)
+        for array in (split.images, split.labels if labels else None):
+            if array is not None:
+                array = np.ascontiguousarray(array)
+                total.update(f"{array.dtype.str} {array.shape} ".encode())
+                total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from minivae import backend, optim, progress, resume
 from minivae.backend import Array
-from minivae.data import Batches, Dataset
+from minivae.data import Dataset
 from minivae.errors import InputError, NotFinite
-from minivae.evaluation import binarized, evaluate, statistics
+from minivae.evaluation import batches_for, binarized, evaluate, on_device, statistics
 from minivae.models import Loss
 from minivae.models.loss import Player
 from minivae.options import Options, Saving
@@ -58,7 +58,7 @@ class Trainer:
         self.players = players_of(model)
         self.optimizers = {name: optimizer_of(player, options) for name, player in self.players.items()}
         self.optimizer = together(self.optimizers)
-        self.batches = Batches(dataset.train, options.batch_size, options.seed)
+        self.batches = batches_for(model, dataset.train, options.batch_size, options.seed, shuffle=True)
         self.rng = backend.current().generator(options.seed)
         self.schedules: dict[str, optim.Schedule] = {}
         if options.anneal:
@@ -84,7 +84,7 @@ class Trainer:
     @cached_property
     def fingerprint(self) -> str:
         """Of the data; see minivae.resume."""
-        return resume.fingerprint(self.dataset)
+        return resume.fingerprint(self.dataset, getattr(self.model, "needs_labels", False))
 
     @property
     def finished(self) -> bool:
@@ -118,7 +118,7 @@ class Trainer:
         title = f"epoch {self.epoch}/{self.options.epochs}"
         for x in progress.bar(batches, len(self.batches), title, self.batch):
             before = self.optimizer.steps
-            loss, norm = self._step(backend.current().asarray(x))
+            loss, norm = self._step(on_device(x))
             if self.optimizer.steps > before:
                 self.means.add(len(x), train_loss=loss.total.data, gradient_norm=norm)
                 self.means.add(len(x), **{f"train_{name}": term.data for name, term in loss.terms.items()})

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from minivae import backend, nn, ops
 from minivae.cases.case import Case, case
-from minivae.models import FSQ, PixelCNN, VectorQuantizer, autoencoder, tcvae, vae
+from minivae.data import Labelled
+from minivae.models import FSQ, PixelCNN, VectorQuantizer, autoencoder, completion, cvae, tcvae, vae
 from minivae.models.flow import IAF, Planar
 from minivae.models.likelihood import Likelihood, likelihood
 from minivae.tensor import Tensor, as_tensor
@@ -33,8 +34,16 @@ def _layer(build: Callable[[], nn.Module], x: Strategy, call: Callable[..., Any]
 def _loss(model: Any, levels: Any) -> Tensor:
     """A model's whole loss, with the same noise at each call. levels: images in grey levels, which have no gradient."""
     x = as_tensor(levels).data.astype(model.parameters()[0].dtype) / 255
+    if getattr(model, "needs_labels", False):
+        x = Labelled(x, backend.current().arange(len(x)))
     loss: Tensor = model.loss(x, backend.current().generator(0)).total
     return loss
+
+
+def _completion(model: Any, levels: Any) -> Tensor:
+    """Its loss with a constant guess: that of the baseline is one to the other networks, but not to differences."""
+    model.guess = lambda x: 3 * x - 1
+    return _loss(model, levels)
 
 
 def _model(build: Callable[..., nn.Module], **options: Any) -> Case:
@@ -119,6 +128,11 @@ LAYERS: dict[str, Case] = {
     "models.vae.capacity": _model(vae, capacity=1.0, beta=3.0, likelihood="gaussian"),
     "models.vae.k": _model(vae, k=3, samples=2),
     "models.tcvae": _model(tcvae, data_size=7, alpha=0.5, beta=3.0, gamma=2.0),
+    "models.cvae": _model(cvae, classes=2),
+    "models.cvae.conv": _model(cvae, classes=2, arch="conv", channels=(1,)),
+    "models.completion": _layer(
+        lambda: completion((1, 2, 2), 2, hidden=(2,), latent=1, activation="tanh"), _levels, _completion
+    ),
     "models.vae.planar": _model(vae, flow="planar", depth=1),
     "models.vae.conv": _model(vae, arch="conv", channels=(1,), likelihood="logistic"),
     "models.autoencoder": _model(autoencoder, arch="conv", channels=(1,)),

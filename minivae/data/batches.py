@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from minivae.data.dataset import Array, Split
+from minivae.data.dataset import Array, Labelled, Split
 from minivae.errors import InputError
 
 
@@ -16,15 +17,23 @@ class Batches:
     The order of an epoch is a function of the seed and the epoch's number alone, so that a run
     which resumes at some epoch and step sees what it would have seen. The data set is neither
     copied nor reordered: a permutation of indices is drawn, and each batch is gathered from it.
-    Raises InputError if batch_size < 1 or seed < 0.
+    labels: batches are `Labelled`, for a model that needs them.
+    Raises InputError if batch_size < 1 or seed < 0, or where there are no labels to give.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True, labels: bool = False
+    ) -> None:
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}: give a whole number of at least 1.")
         if seed < 0:
             raise InputError(f"the seed is {seed}: give a whole number of at least 0.")
+        if labels and split.labels is None:
+            raise InputError(
+                "this model is told the class of each image, but these data have no labels: choose others."
+            )
         self.images = split.images
+        self.labels = split.labels if labels else None
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
@@ -33,8 +42,8 @@ class Batches:
         """The number of batches in an epoch; the last may be smaller than the others."""
         return -(-len(self.images) // self.batch_size)
 
-    def epoch(self, n: int, start: int = 0) -> Iterator[Array]:
-        """The batches (B, C, H, W) of epoch n, from batch number `start` on.
+    def epoch(self, n: int, start: int = 0) -> Iterator[Any]:
+        """The batches (B, C, H, W) of epoch n, from batch number `start` on; with labels, `Labelled` ones.
 
         Each is a fresh array, which the caller may keep or change.
         Raises InputError unless n >= 0 and 0 <= start <= len(self).
@@ -51,8 +60,8 @@ class Batches:
         firsts = range(start * self.batch_size, count, self.batch_size)
         return (self._gather(order[first : first + self.batch_size]) for first in firsts)
 
-    def _gather(self, indices: Array) -> Array:
+    def _gather(self, indices: Array) -> Any:
         images = self.images[indices]
         if images.dtype == np.uint8:  # divided in one pass; x * (1 / 255) would round twice
-            return np.divide(images, 255, dtype=np.float32)
-        return images
+            images = np.divide(images, 255, dtype=np.float32)
+        return images if self.labels is None else Labelled(images, self.labels[indices])
