@@ -103,7 +103,7 @@ def test_the_names_of_the_values_say_nothing():
 
 
 def test_a_rotated_code_scores_lower():
-    """Each latent has two thirds of two factors. What all latents together tell stays told, and the classifier of BetaVAE
+    """Each latent has two thirds of two factors. What all latents together tell stays told, as BetaVAE's classifier
     sees them all.
     """
     rotated = scores("blurred and rotated")
