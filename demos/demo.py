@@ -14,21 +14,18 @@ from minivae.errors import InputError
 
 
 def run(
-    main: Callable[[Dataset, int, Path], None],
-    doc: str,
-    train: int,
-    epochs: int,
-    test: int = 2000,
+    main: Callable[[Dataset, int, Path], None], doc: str, train: int, epochs: int, test: int = 2000,
     source: str = "glyphs",
-) -> None:
+) -> None:  # fmt: skip
     """main(dataset, epochs, path) as the command line asks: --data, --train, --epochs, --out.
 
-    doc: the demo's docstring, its --help. train, test: how many images of each split; source: the --data by default; path: where its
-    figure goes, OUT/NN_name.png, in a folder that exists. Bad input ends the program with one sentence and the code 2.
+    doc: the demo's docstring, its --help. train, test: how many images of each split; source: what --data is by
+    default; path: where its figure goes, OUT/NN_name.png, in a folder that exists. Bad input ends the program with one
+    sentence and the code 2.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data", default=source, help="glyphs (default) or mnist" if source == "glyphs" else f"{source} (default)"
+        "--data", default=source, help=f"{source} (default), or images of that kind, as mnist to glyphs"
     )
     parser.add_argument("--train", type=int, default=train, help=f"how many training images (default {train})")
     parser.add_argument("--epochs", type=int, default=epochs, help=f"how often each is seen (default {epochs})")
