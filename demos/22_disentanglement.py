@@ -20,7 +20,7 @@ from minivae.information import entropy, mutual_information
 from minivae.plots import COLOURS, grid
 from minivae.train import Options, Trainer
 
-BETA, LATENT = 10.0, 6
+BETA, LATENT = 4.0, 6
 VALUES = np.linspace(-2.5, 2.5, 9, dtype=np.float32)
 
 
@@ -92,4 +92,4 @@ def draw(model, dataset, told, names, table, path):
 
 
 if __name__ == "__main__":
-    demo.run(main, __doc__, train=10_000, epochs=14, test=6000, source="sprites")
+    demo.run(main, __doc__, train=10_000, epochs=12, test=6000, source="sprites")
