@@ -30,11 +30,12 @@ def main(dataset, epochs, path):
     model.eval()
 
     z = np.concatenate([model.encode(x) for x in Batches(dataset.test, 500, shuffle=False).epoch(0)])
-    z = z[:, np.argsort(-z.std(axis=0))]
+    order = np.argsort(-z.std(axis=0))  # those that vary most come first
+    z = z[:, order]
     factors = {name: v for name, v in dataset.test.factors.items() if v.max() > v.min()}
     rng = np.random.default_rng(0)
     rotation, _ = np.linalg.qr(rng.standard_normal((LATENT, LATENT)))
-    codes = {"the codes": z, "rotated": z / z.std(axis=0) @ rotation, "noise": rng.standard_normal(z.shape)}
+    codes = {"the codes": z, "rotated": z @ rotation, "noise": rng.standard_normal(z.shape)}
     table = {name: disentanglement.scores(c, factors, np.random.default_rng(1), ["shape"]) for name, c in codes.items()}
 
     print(f"\n{'of ' + str(len(z)) + ' test images':22}" + "".join(f"{name:>12}" for name in table))
@@ -46,22 +47,26 @@ def main(dataset, epochs, path):
     print(f"{'':6}" + "".join(f"{name:>13}" for name in factors))
     for i, row in enumerate(told):
         print(f"  z{i + 1:<3} " + "".join(f"{share:13.0%}" for share in row))
-    draw(model, dataset, told, list(factors), table, path)
+    draw(traversals(model, dataset, order), told, list(factors), table, path)
     print(f"\nTraversals, what each latent tells, and the scores: {path}")
 
 
-def draw(model, dataset, told, names, table, path):
+def traversals(model, dataset, order):
+    """The code of the first test image, of which one latent after the other takes all VALUES, decoded."""
+    z = model.encode(next(Batches(dataset.test, 1, shuffle=False).epoch(0)))[0]
+    rows = np.tile(z, (LATENT, len(VALUES), 1))
+    for row, latent in zip(rows, order, strict=True):
+        row[:, latent] = VALUES
+    return model.decode(rows.reshape(-1, LATENT))
+
+
+def draw(images, told, names, table, path):
     figure = Figure((13, 9), dpi=150, layout="constrained")
     figure.suptitle(f"A beta-VAE (beta = {BETA:g}) that was told no factor: what its latents follow", fontsize=15)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
     moves, shares = top.subplots(1, 2, width_ratios=[1.55, 1])
 
-    x = next(Batches(dataset.test, 1000, shuffle=False).epoch(0))
-    order = np.argsort(-model.encode(x).std(axis=0))
-    rows = np.tile(model.encode(x[:1])[0], (LATENT, len(VALUES), 1))
-    for row, latent in zip(rows, order, strict=True):
-        row[:, latent] = VALUES
-    moves.imshow(grid(model.decode(rows.reshape(-1, LATENT)), len(VALUES)), cmap="gray", vmin=0, vmax=1)
+    moves.imshow(grid(images, len(VALUES)), cmap="gray", vmin=0, vmax=1)
     middle = 65 * (np.arange(max(LATENT, len(VALUES))) + 0.5)
     moves.set_xticks(middle[: len(VALUES)], [f"{v:.1f}" for v in VALUES])
     best = [f"$z_{i + 1}$: {names[row.argmax()]}, {row.max():.0%}" for i, row in enumerate(told)]
