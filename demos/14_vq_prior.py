@@ -98,7 +98,7 @@ def draw(drawn, told, steps, nats, place, names, path):
     axes.tick_params(length=0)
     axes = lower.subplots()
     axes.imshow(grid(steps, len(steps)), cmap="gray", vmin=0, vmax=1)
-    axes.set(title="One of them, row of codes after row of codes", xticks=[], yticks=[])
+    axes.set(title=f"A {names[3]} while it is drawn, row of codes after row of codes", xticks=[], yticks=[])
     figure.savefig(path)
 
 

@@ -22,7 +22,7 @@ from minivae.data import Batches
 from minivae.plots import COLOURS, grid
 from minivae.train import Options, Trainer
 
-CODES = (4, 16, 64)
+CODES = (2, 6, 16)
 QUALITIES = (5, 10, 20, 40, 75)
 COUNT = 400
 

@@ -124,6 +124,7 @@ def test_a_prior_learns_the_codes_and_leaves_the_codec_as_it_is(build):
     codec = trained(build)
     before = codec.state_dict()
     prior = Prior(codec, SHAPE, width=8, layers=3, kernel=3, classes=2)
+    assert all(name.startswith("networks") for name, _ in prior.named_parameters())
     examples = prior.examples(dataset())
     codes = codec.encode(np.array(dataset().test.images.astype(np.float32) / 255)).reshape(40, -1)
     labels = examples.test.images[:, 0]
