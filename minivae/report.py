@@ -121,7 +121,7 @@ def traversals(model: Any, split: Split, path: Path, count: int = 10, steps: int
     z = codes_of(model, first(split, 1000))
     spread = backend.to_numpy(z).std(0)
     order = np.argsort(-spread, kind="stable")[:count]
-    has_prior = hasattr(model, "sample")
+    has_prior = hasattr(model, "sample") and not isinstance(model, models.HVAE)  # whose z_1 has one for each image
     mean, unit = (0 * spread, 1 + 0 * spread) if has_prior else (backend.to_numpy(z).mean(0), spread)
     values = np.linspace(-3, 3, steps, dtype=np.float32)
     line = np.tile(backend.to_numpy(z)[0], (len(order), steps, 1))

@@ -11,9 +11,24 @@ from hypothesis import strategies as st
 from minivae import backend, nn, ops
 from minivae.cases.case import Case, case
 from minivae.data import Labelled
-from minivae.models import FSQ, PixelCNN, VectorQuantizer, autoencoder, completion, cvae, tcvae, vae
+from minivae.models import (
+    FSQ,
+    PixelCNN,
+    VectorQuantizer,
+    autoencoder,
+    completion,
+    cvae,
+    factorvae,
+    gan,
+    hvae,
+    tcvae,
+    vae,
+    vaegan,
+    wae,
+)
 from minivae.models.flow import IAF, Planar
 from minivae.models.likelihood import Likelihood, likelihood
+from minivae.models.wae import mmd
 from minivae.tensor import Tensor, as_tensor
 from minivae.testing import Strategy, arrays
 
@@ -49,6 +64,27 @@ def _completion(model: Any, levels: Any) -> Tensor:
 def _model(build: Callable[..., nn.Module], **options: Any) -> Case:
     """The loss of a small model as a function of all its parameters."""
     return _layer(lambda: build((1, 2, 2), hidden=(2,), latent=2, activation="tanh", **options), _levels, _loss)
+
+
+def _played(build: Callable[..., Any], name: str, **options: Any) -> Case:
+    """The loss of one player of a small model as a function of its own parameters; those of the others stand still."""
+
+    def made() -> Any:
+        return build((1, 2, 2), hidden=(2,), latent=2, **options)
+
+    def fn(levels: Any, *values: Tensor) -> Tensor:
+        model = made()
+        own = model.players()[name].parameters
+        for parameter in model.parameters():
+            still = backend.current().asarray(np.linspace(-1, 1, parameter.size).reshape(parameter.shape))
+            parameter.data = still.astype(values[0].dtype)
+        for parameter, value in zip(own, values, strict=True):
+            parameter.data, parameter._node = value.data, value._node
+        x = as_tensor(levels).data.astype(values[0].dtype) / 255
+        total: Tensor = model.players()[name].loss(x, backend.current().generator(0)).total
+        return total
+
+    return Case(fn, (_levels, *(arrays(p.shape, low=-1, high=1) for p in made().players()[name].parameters)))
 
 
 def _nll(p: Likelihood, axis: Any = None) -> Case:
@@ -132,6 +168,18 @@ LAYERS: dict[str, Case] = {
     "models.cvae.conv": _model(cvae, classes=2, arch="conv", channels=(1,)),
     "models.completion": _layer(
         lambda: completion((1, 2, 2), 2, hidden=(2,), latent=1, activation="tanh"), _levels, _completion
+    ),
+    "models.mmd": case(mmd, arrays((3, 2)), arrays((4, 2))),
+    "models.wae": _model(wae),
+    "models.factorvae": _played(factorvae, "vae", judge=(2,), activation="tanh"),
+    "models.factorvae.discriminator": _played(factorvae, "discriminator", judge=(2,)),
+    "models.gan": _played(gan, "generator", activation="tanh"),
+    "models.gan.discriminator": _played(gan, "discriminator", activation="tanh"),
+    "models.vaegan": _played(vaegan, "encoder", activation="tanh"),
+    "models.vaegan.decoder": _played(vaegan, "decoder", activation="tanh"),
+    "models.vaegan.discriminator": _played(vaegan, "discriminator", activation="tanh"),
+    "models.hvae": _layer(
+        lambda: hvae((1, 2, 2), hidden=(2,), latents=(2, 1), activation="tanh", samples=2), _levels, _loss
     ),
     "models.vae.planar": _model(vae, flow="planar", depth=1),
     "models.vae.conv": _model(vae, arch="conv", channels=(1,), likelihood="logistic"),

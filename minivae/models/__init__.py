@@ -14,6 +14,7 @@ from minivae.models.cvae import CVAE, Completion, completion, cvae
 from minivae.models.factorvae import FactorVAE, factorvae
 from minivae.models.fsq import FSQ
 from minivae.models.gan import GAN, gan
+from minivae.models.hvae import HVAE, hvae
 from minivae.models.kmeans import kmeans
 from minivae.models.loss import Loss, Player
 from minivae.models.pixelcnn import PixelCNN
@@ -27,9 +28,9 @@ from minivae.models.vqvae2 import VQVAE2, vqvae2
 from minivae.models.wae import WAE, wae
 
 __all__ = [
-    "CVAE", "FSQ", "GAN", "MODELS", "TCVAE", "VAE", "VAEGAN", "VQVAE", "VQVAE2", "WAE", "Autoencoder", "Completion",
+    "CVAE", "FSQ", "HVAE", "GAN", "MODELS", "TCVAE", "VAE", "VAEGAN", "VQVAE", "VQVAE2", "WAE", "Autoencoder", "Completion",
     "FactorVAE", "Loss", "PixelCNN", "Player", "Prior", "VectorQuantizer", "arguments", "autoencoder", "build",
-    "completion", "cvae", "factorvae", "gan", "kmeans", "prior", "stack", "tcvae", "vae", "vaegan", "vqvae", "vqvae2",
+    "completion", "cvae", "factorvae", "gan", "hvae", "kmeans", "prior", "stack", "tcvae", "vae", "vaegan", "vqvae", "vqvae2",
     "wae",
 ]  # fmt: skip
 
@@ -45,6 +46,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "factorvae": factorvae,
     "cvae": cvae,
     "completion": completion,
+    "hvae": hvae,
     "iwae": partial(vae, k=5, hidden=(200, 200), activation="tanh", latent=50),
     "wae": wae,
     "gan": gan,
