@@ -1,5 +1,7 @@
 """NumPy and the strict stand-in for CuPy: the same results, checkpoints both ways, nothing moved in a step unasked."""
 
+import functools
+import operator
 import re
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import strict
 
 from minivae import backend, checkpoint, models, ops, optim
 from minivae.cases import CASES
+from minivae.players import players_of
 from minivae.testing import check_op
 
 SHAPE = (1, 8, 8)
@@ -24,6 +27,10 @@ MODELS = {
     "vae pixel": ("vae", {"likelihood": "gaussian", "variance": "pixel", "free_bits": 0.1}),
     "beta-vae": ("beta-vae", {"capacity": 2.0, "likelihood": "gaussian"}),
     "iwae": ("iwae", {}),
+    "factorvae": ("factorvae", {"judge": (8, 8)}),
+    "wae": ("wae", {}),
+    "gan": ("gan", {}),
+    "vaegan": ("vaegan", {"arch": "conv", "channels": (2,), "hidden": (6,)}),
     "vqvae": ("vqvae", {"codes": 8, "dim": 4, "channels": (4, 4), "residual_blocks": 1}),
     "vqvae gradient": ("vqvae", {"codes": 8, "dim": 4, "channels": (4,), "quantizer": "gradient"}),
     "vqvae rotation": ("vqvae", {"codes": 8, "dim": 4, "channels": (4,), "estimator": "rotation"}),
@@ -58,11 +65,11 @@ class Run:
 
     def step(self):
         self.optimizer.zero_grad()
-        loss = self.model.loss(self.x, self.rng)
-        loss.total.backward()
+        losses = [player.loss(self.x, self.rng) for player in players_of(self.model).values()]
+        functools.reduce(operator.add, (loss.total for loss in losses)).backward()
         optim.clip_grad_norm(self.optimizer.parameters, 1.0)
         self.optimizer.step()
-        return loss
+        return losses[-1]
 
     def gradients(self):
         return [backend.to_numpy(p.grad) for p in self.optimizer.parameters]

@@ -22,6 +22,10 @@ SMALL = {
     "iwae": ["--hidden", "8", "--k", "3", "--latent", "3"],
     "vqvae": ["--codes", "8", "--dim", "4", "--channels", "4", "8"],
     "vqvae2": ["--codes", "8", "--dim", "4", "--channels", "4", "8"],
+    "factorvae": ["--hidden", "16", "--latent", "3", "--judge", "8", "--gamma", "2"],
+    "wae": ["--hidden", "16", "--latent", "3"],
+    "gan": ["--hidden", "16", "--latent", "4"],
+    "vaegan": ["--hidden", "16", "--latent", "3"],
     "prior": ["--of", "FOLDER/vqvae", "--width", "8", "--layers", "2"],
 }
 BOTH = {"config.json", "metrics.csv", "model.npz", "loss.png", "reconstructions.png"}
@@ -31,6 +35,10 @@ LEAVES = dict.fromkeys(("ae", "linear-ae", "dae", "context"), BOTH | LINE) | {
     "vae": BOTH | LINE | PRIOR | {"manifold.png"},
     "beta-vae": BOTH | LINE | PRIOR,
     "iwae": BOTH | LINE | PRIOR,
+    "factorvae": BOTH | LINE | PRIOR,
+    "wae": BOTH | LINE | PRIOR,
+    "gan": (BOTH | {"samples.png"}) - {"reconstructions.png"},
+    "vaegan": BOTH | LINE | PRIOR,
     "vqvae": BOTH | {"codes.png"},
     "vqvae2": BOTH,
     "prior": (BOTH | {"samples.png"}) - {"reconstructions.png"},
@@ -71,7 +79,7 @@ def test_training_leaves_weights_metrics_and_the_figures_that_fit(places, name):
     with open(places / name / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
-    if name != "context":  # whose few blocks, drawn anew, say more than two epochs of learning
+    if name not in ("context", "gan", "vaegan"):  # few blocks, drawn anew, say more than two epochs; a game's may rise
         assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
 
 
@@ -93,8 +101,11 @@ def test_the_vqvae_knows_the_variance_of_its_data_and_counts_its_codes(places):
 def test_evaluate(places, name, capsys):
     assert main(["evaluate", str(places / name), "--samples", "2"]) == 0
     said = capsys.readouterr().out
-    assert ("ELBO" in said and "log p(x) at least" in said) == (name in ("vae", "beta-vae", "iwae"))
-    assert ("nats_per_code" if name == "prior" else "reconstruction") in said
+    assert ("ELBO" in said and "log p(x) at least" in said) == (
+        name in ("vae", "beta-vae", "iwae", "factorvae", "beta-tcvae")
+    )
+    term = {"prior": "nats_per_code", "gan": "generator", "vaegan": "features"}.get(name, "reconstruction")
+    assert term in said
 
 
 @pytest.mark.parametrize("name", ["ae", "beta-vae", "context"])
@@ -189,7 +200,14 @@ def test_documents_have_no_pictures_but_codes(tmp_path, monkeypatch, capsys):
 
 
 REFUSED = [
-    (["train", "gan"], ["gan", "vqvae"]),
+    (["train", "gan-2"], ["gan-2", "vqvae"]),
+    (["train", "wae", "--penalty", "-1"], ["-1"]),
+    (["train", "vaegan", "--variance", "pixel"], ["pixel", "above 0"]),
+    (["train", "gan", "--anneal", "1"], ["anneal"]),
+    (["reconstruct", "gan"], ["GAN", "no encoder"]),
+    (["interpolate", "gan"], ["GAN", "no encoder"]),
+    (["encode", "gan"], ["GAN", "no encoder"]),
+    (["outliers", "gan", "--against", "noise.npz"], ["GAN", "no score"]),
     (["train", "vae", "--codes", "4"], ["vae", "codes", "latent"]),
     (["train", "vqvae", "--beta", "4"], ["vqvae", "beta", "commitment"]),
     (["train", "vae", "--latent", "0"], ["0", "at least 1"]),

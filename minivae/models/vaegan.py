@@ -102,7 +102,8 @@ class VAEGAN(GAN):
         """How strange images are, (N,): the error of their features, and how little the discriminator believes them."""
         x = as_tensor(x)
         d = self._features(as_tensor(self.reconstruct(x))) - self._features(x)
-        return {"features": 0.5 / self.variance * (d * d).sum(axis=-1).data, "discriminator": -self.discriminator(x).data[:, 0]}
+        error = 0.5 / self.variance * (d * d).sum(axis=-1)
+        return {"features": error.data, "discriminator": -self.discriminator(x).data[:, 0]}
 
     @no_grad()
     def _codes(self, x: Tensor, rng: Any) -> tuple[Tensor, Tensor]:
@@ -116,7 +117,7 @@ class VAEGAN(GAN):
         return seen
 
     def _error(self, seen: Tensor, x: Tensor) -> Tensor:
-        """-log N of the features of x, which are the aim and so constants, around those seen (N, d), less its constant."""
+        """-log N of the features of x, the aim and so constants, around those seen (N, d); less its constant."""
         with no_grad():
             wanted = self._features(x)
         d = seen - wanted
