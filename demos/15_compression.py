@@ -3,7 +3,7 @@
     python demos/15_compression.py [--data glyphs|mnist] [--train N] [--epochs N] [--out FOLDER]
 
     distortion    the mean squared error of the decoded images
-    rate          bits per image: -log2 p(codes), which the coder (rANS) reaches to within a per cent
+    rate          bits per image: -log2 p(codes), which the coder (rANS) reaches to within a per cent and a header
 
 More codes, more bits, less error: a curve. A better model p of the same codes moves it to the left, without any
 change of the images. PNG loses nothing; JPEG is made for photographs. All are given one sheet of all images, so that
@@ -96,7 +96,7 @@ def draw(curves, pictures, path):
     for i, (name, points) in enumerate(curves.items()):
         axes.plot(*zip(*points, strict=True), "os^D"[i] + "-", color=COLOURS[i], label=name)
     for (size, error), codes in zip(curves["PixelCNN"], CODES, strict=True):
-        axes.annotate(f"K = {codes}", (size, error), (-6, -4), textcoords="offset points", ha="right", va="top")
+        axes.annotate(f"K = {codes}", (size, error), (8, 0), textcoords="offset points", va="center")
     axes.set(xscale="log", xlabel="bytes per image (log)", ylabel="mean squared error of a pixel", ylim=(-0.002, None))
     axes.legend(frameon=False)
     for axes, (title, images) in zip(right.subplots(len(pictures), 1), pictures.items(), strict=True):
