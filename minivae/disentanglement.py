@@ -116,7 +116,8 @@ def dci(codes: Any, factors: Mapping[str, Any], rng: Any, bins: int = 64, trees:
     paper's predictors are the lasso and a random forest; here, as shapes have no order and angles have no ends, bagged
     trees (minivae.trees), fitted to two thirds of the rows, drawn at random. The last third gives the informativeness:
     the mean share of factors that are named exactly, where the paper has an error of regression. The trees see the
-    latents in this many bins. rng: a NumPy generator. Raises ValueError for fewer than 3 rows.
+    latents in this many bins. R_.j sums to 1, so that a factor that no latent tells counts as one that all tell alike.
+    rng: a NumPy generator. Raises ValueError for fewer than 3 rows.
     """
     x, v, _ = checked("dci", codes, factors, rows=3)
     order = rng.permutation(len(x))
