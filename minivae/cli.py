@@ -152,6 +152,7 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--clip", type=positive, metavar="NORM", help="the largest norm of the gradient (default: any)")
     p.add_argument("--binarize", action="store_true", default=None, help="draw pixels anew as 0 or 1 at every step")
     p.add_argument("--anneal", type=at_least(0), metavar="EPOCHS", help="beta, or the capacity, rises from 0 in these")
+    p.add_argument("--inner-steps", type=at_least(0), metavar="N", help="of the encoder alone, at most, before a step")
     p.add_argument("--seed", type=at_least(0), help="of weights, order and noise (default 0)")
     p.add_argument("--on-nan", help="stop (default) at a loss that is not finite, or skip the step")
     p.add_argument("--save-every", metavar="N", help="checkpoints: each N epochs, or with an m minutes (default 1)")

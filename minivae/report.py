@@ -33,12 +33,13 @@ def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: 
     if isinstance(model, models.Completion):
         return paths  # its codes are of a prior for each image
     if hasattr(model, "sample"):
-        samples(model, 10 * 10 if isinstance(model, models.CVAE) else 64, path("samples"))
+        count = {models.CVAE: 10 * 10, models.PixelVAE: 16}.get(type(model), 64)
+        samples(model, count, path("samples"))
     if not hasattr(model, "encode"):
         return paths  # no code is known of an image
-    if isinstance(model, models.CVAE):
+    if isinstance(model, models.CVAE | models.PixelVAE):
         latent(model, dataset, path("latent"))
-        return paths  # a code alone, without its class, has no image
+        return paths  # a code alone, without its class, has no image; or it takes a pass for each pixel
     if hasattr(model, "sample") and images:
         traversals(model, dataset.test, path("traversals"))
     if isinstance(model, models.VQVAE):

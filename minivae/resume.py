@@ -44,6 +44,7 @@ def write(trainer: Trainer, path: Path, saving: dict[str, Any]) -> None:
         "means": trainer.means.state(),
         "counted": trainer.model.counted() if hasattr(trainer.model, "counted") else None,
         "history": trainer.history,
+        "lagging": trainer.lagging.state() if trainer.lagging else None,
         "backend": backend.current().name,
         "generators": {
             name: backend.current().generator_state(getattr(owner, attribute))
@@ -86,6 +87,8 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
             setattr(owner, attribute, rng)
         if counted is not None:
             trainer.model.count_on(counted)
+        if trainer.lagging:
+            trainer.lagging.restore(header["lagging"])
     except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"'{path}' does not fit the model that it names: {error}") from None
     trainer.epoch, trainer.batch, trainer.seconds, trainer.skipped = epoch, batch, seconds, skipped

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minivae import backend, optim, progress, resume
+from minivae import backend, lagging, optim, progress, resume
 from minivae.backend import Array
 from minivae.data import Dataset
 from minivae.errors import InputError, NotFinite
@@ -55,7 +55,8 @@ class Trainer:
         self.options = options
         self.spec = spec
         self.source = source
-        self.players = players_of(model)
+        self.lagging = lagging.Lagging(options.inner_steps) if options.inner_steps else None
+        self.players = lagging.players(model) if self.lagging else players_of(model)
         self.optimizers = {name: optimizer_of(player, options) for name, player in self.players.items()}
         self.optimizer = together(self.optimizers)
         self.batches = batches_for(model, dataset.train, options.batch_size, options.seed, shuffle=True)
@@ -148,6 +149,8 @@ class Trainer:
             )
         row = {"epoch": self.epoch, "step": self.optimizer.steps, **self.means.read(), **counted}
         row |= {f"test_{name}": value for name, value in test.items()}
+        if self.lagging:
+            row["information"] = self.lagging.after_epoch(self.model, self.dataset.test)
         row["seconds"] = self.seconds + time.perf_counter() - started
         self.history.append(row)
         print(progress.line(row, self.options.epochs), flush=True)
@@ -168,6 +171,8 @@ class Trainer:
         self.schedule(self.optimizer.steps)
         if self.options.binarize:
             x = binarized(x, self.rng)
+        if self.lagging:
+            self.lagging.before_step(self)
         undo = remember(self.model, list(self.optimizers.values())[:-1]) if self.options.on_nan == "skip" else None
         terms: dict[str, Tensor] = {}
         for name, player in self.players.items():
@@ -181,6 +186,13 @@ class Trainer:
                 self.check()
             self.optimizers[name].step()
         return Loss(loss.total, terms), norm
+
+    def inner_step(self, name: str, x: Any) -> float:
+        """A step of one player alone, which is not counted; its loss before. It waits for the device."""
+        loss, _ = self._gradient(name, self.players[name], x)
+        self.check()
+        self.optimizers[name].step()
+        return float(loss.total.data)
 
     def _gradient(self, name: str, player: Player, x: Array) -> tuple[Loss, Array]:
         """The loss of a player, with its gradient on the player's parameters, and the norm of that, clipped if asked.

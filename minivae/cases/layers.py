@@ -21,6 +21,7 @@ from minivae.models import (
     factorvae,
     gan,
     hvae,
+    pixelvae,
     tcvae,
     vae,
     vaegan,
@@ -180,6 +181,9 @@ LAYERS: dict[str, Case] = {
     "models.vaegan.discriminator": _played(vaegan, "discriminator", activation="tanh"),
     "models.hvae": _layer(
         lambda: hvae((1, 2, 2), hidden=(2,), latents=(2, 1), activation="tanh", samples=2), _levels, _loss
+    ),
+    "models.pixelvae": _layer(
+        lambda: pixelvae((1, 2, 2), hidden=(2,), latent=1, width=1, layers=1, activation="tanh"), _levels, _loss
     ),
     "models.vae.planar": _model(vae, flow="planar", depth=1),
     "models.vae.conv": _model(vae, arch="conv", channels=(1,), likelihood="logistic"),

@@ -60,6 +60,11 @@ class Batches:
         firsts = range(start * self.batch_size, count, self.batch_size)
         return (self._gather(order[first : first + self.batch_size]) for first in firsts)
 
+    def random(self, rng: np.random.Generator) -> Any:
+        """A batch of images drawn without replacement, besides those of the epochs."""
+        count = len(self.images)
+        return self._gather(rng.choice(count, min(self.batch_size, count), replace=False))
+
     def _gather(self, indices: Array) -> Any:
         images = self.images[indices]
         if images.dtype == np.uint8:  # divided in one pass; x * (1 / 255) would round twice

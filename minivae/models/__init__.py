@@ -9,6 +9,7 @@ from typing import Any
 
 from minivae import nn
 from minivae.errors import InputError
+from minivae.models.arvae import PixelVAE, pixelvae
 from minivae.models.autoencoder import Autoencoder, autoencoder, stack
 from minivae.models.cvae import CVAE, Completion, completion, cvae
 from minivae.models.factorvae import FactorVAE, factorvae
@@ -28,10 +29,10 @@ from minivae.models.vqvae2 import VQVAE2, vqvae2
 from minivae.models.wae import WAE, wae
 
 __all__ = [
-    "CVAE", "FSQ", "HVAE", "GAN", "MODELS", "TCVAE", "VAE", "VAEGAN", "VQVAE", "VQVAE2", "WAE", "Autoencoder", "Completion",
-    "FactorVAE", "Loss", "PixelCNN", "Player", "Prior", "VectorQuantizer", "arguments", "autoencoder", "build",
-    "completion", "cvae", "factorvae", "gan", "hvae", "kmeans", "prior", "stack", "tcvae", "vae", "vaegan", "vqvae", "vqvae2",
-    "wae",
+    "CVAE", "FSQ", "GAN", "HVAE", "MODELS", "TCVAE", "VAE", "VAEGAN", "VQVAE", "VQVAE2", "WAE", "Autoencoder",
+    "Completion", "FactorVAE", "Loss", "PixelCNN", "PixelVAE", "Player", "Prior", "VectorQuantizer", "arguments",
+    "autoencoder", "build", "completion", "cvae", "factorvae", "gan", "hvae", "kmeans", "pixelvae", "prior",
+    "stack", "tcvae", "vae", "vaegan", "vqvae", "vqvae2", "wae",
 ]  # fmt: skip
 
 # The presets: a builder with its defaults
@@ -47,6 +48,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "cvae": cvae,
     "completion": completion,
     "hvae": hvae,
+    "pixelvae": pixelvae,
     "iwae": partial(vae, k=5, hidden=(200, 200), activation="tanh", latent=50),
     "wae": wae,
     "gan": gan,
