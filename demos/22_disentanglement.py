@@ -25,7 +25,9 @@ VALUES = np.linspace(-2.5, 2.5, 9, dtype=np.float32)
 
 
 def main(dataset, epochs, path):
-    model = models.build("beta-vae", shape=dataset.shape, hidden=(256, 128), latent=LATENT, beta=BETA)
+    model = models.build(
+        "beta-vae", shape=dataset.shape, hidden=(256, 128), activation="gelu", latent=LATENT, beta=BETA
+    )
     Trainer(model, dataset, Options(epochs=epochs, batch_size=64)).run()
     model.eval()
 

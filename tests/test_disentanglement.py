@@ -236,6 +236,14 @@ def test_predictability_of_four_images_by_hand():
     assert d.sap(np.stack([A, 0 * A], axis=1), FOUR, ["a"]) == pytest.approx((1 + 0) / 2)  # one that never varies: 0
 
 
+def test_a_rare_kind_counts_as_much_as_a_frequent_one():
+    """Three zeros and a one: of the zeros (0, 1, 2) has two alone, and its third bin is better spent on the one, of
+    which it then has all: (2/3 + 1) / 2. As a line it has the covariance 3/8 with b, and the variance 11/16.
+    """
+    z = np.stack([AND, [0, 1, 2, 2]], axis=1)
+    assert d.sap(z, {"a": AND, "b": A}, ["a"]) == pytest.approx(((1 - 5 / 6) + (9 / 11 - 1 / 3)) / 2)
+
+
 def test_a_tree_asks_what_tells_most():
     """z_1 tells the label in one question, z_0 in part, z_2 not at all: nothing but z_1 is ever asked for."""
     labels = np.repeat([0, 1], 100)
