@@ -24,9 +24,9 @@ class Options:
     binarize: draw each pixel anew as 0 or 1 with its grey level as the probability, at every step
     (dynamic binarisation), in training and in evaluation. clip: the largest norm of the gradient, or None.
     lr_schedule: "constant", or "cosine" for a fall to 0. anneal: epochs over which a VAE's beta, or its capacity
-    where it has one, rises from 0. inner_steps: at most so many of a VAE's encoder before each step of its decoder, for
-    as long as they pay; see minivae.lagging. on_nan: what to do at a step whose loss or gradient is not finite: "stop", or
-    "skip", which leaves the model as it was before the step (on a GPU each step then waits for its loss).
+    where it has one, rises from 0. inner_steps: of a VAE's encoder, at most so many before each step of its decoder,
+    for as long as they pay; see minivae.lagging. on_nan: what to do at a step whose loss or gradient is not finite:
+    "stop", or "skip", which leaves the model as it was before the step (on a GPU each step then waits for its loss).
     """
 
     epochs: int = 10
@@ -57,8 +57,8 @@ class Options:
             raise InputError(f"unknown on_nan '{self.on_nan}': choose stop or skip.")
         if self.inner_steps < 0 or (self.inner_steps and self.on_nan == "skip"):
             raise InputError(
-                f"inner_steps {self.inner_steps} with on_nan {self.on_nan}: give a whole number of at least 0, and leave "
-                "on_nan at stop, as inner steps are not undone."
+                f"inner_steps {self.inner_steps} with on_nan {self.on_nan}: give a whole number of at least 0, and "
+                "leave on_nan at stop, as inner steps are not undone."
             )
         if self.seed < 0:
             raise InputError(f"seed {self.seed} is no seed: give a whole number of at least 0.")

@@ -4,6 +4,7 @@
     autoencoders.py   linear, deep, convolutional, denoising, context, stacked; documents
     bounds.py         the VAE and its estimators, against closed forms and against each other
     betas.py          beta and its relatives; disentanglement
+    posteriors.py     flows, hierarchies, conditions, a posterior that collapses
     factors.py        what each latent follows, by six measures
     codes.py          VQ-VAE, codebooks that collapse and their remedies
     priors.py         what codes cost: PixelCNN, VQ-VAE-2, files
@@ -14,10 +15,10 @@
 """
 
 # The order of these imports is that of the table's rows
-from experiments import autoencoders, bounds, betas, factors, codes, priors, uses, sampling  # noqa: I001
+from experiments import autoencoders, bounds, betas, posteriors, factors, codes, priors, uses, sampling  # noqa: I001
 from experiments.lab import EXPERIMENTS, Experiment, Finding, Lab
 
 __all__ = [
-    "EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "factors", "priors",
-    "sampling", "uses",
+    "EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "factors", "posteriors",
+    "priors", "sampling", "uses",
 ]  # fmt: skip
