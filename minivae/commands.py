@@ -150,8 +150,7 @@ def metrics(args: argparse.Namespace) -> None:
     dataset = _data(args, header)
     if not dataset.test.factors:
         raise InputError(
-            f"the factors of '{dataset.name}' are not known, and the metrics ask for them: train on sprites or "
-            "dsprites, or choose data of that kind with --data."
+            f"the factors of '{dataset.name}' are not known, which the metrics need: choose sprites with --data."
         )
     rng = np.random.default_rng(args.seed)
     split = dataset.test[np.sort(rng.permutation(len(dataset.test))[: args.samples])]

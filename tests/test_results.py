@@ -243,7 +243,7 @@ def test_every_system_has_a_row(results: Any) -> None:
     assert list(results.EXPERIMENTS) == [
         "linear-ae", "deep-ae", "conv-ae", "dae", "context", "stacked-ae", "documents",
         "vae", "conv-vae", "vae-gaussian", "estimators", "iwae", "naive",
-        "beta-vae", "kl-schedules", "beta-score",
+        "beta-vae", "kl-schedules", "beta-score", "disentanglement",
         "vqvae", "vqvae-cifar10", "codebook-use", "pixelcnn", "rate-distortion", "vqvae2", "outliers", "representation",
         "reparameterisations", "sampling",
     ]  # fmt: skip
