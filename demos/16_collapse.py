@@ -29,7 +29,7 @@ RUNS = {  # name: the model, its arguments, the options
     "plain": ({}, {}),
     "annealed": ({}, {"anneal": 2}),
     "free bits": ({"free_bits": 0.5}, {}),
-    "inner steps": ({}, {"inner_steps": 20}),
+    "inner steps": ({}, {"inner_steps": 10}),
 }
 SIZES = {"hidden": (200,), "latent": 8, "width": 12, "layers": 2, "kernel": 5}
 SHOWN = 12
@@ -88,4 +88,4 @@ def draw(fits, x, pictures, path):
 
 
 if __name__ == "__main__":
-    demo.run(main, __doc__, train=2000, epochs=5)
+    demo.run(main, __doc__, train=1500, epochs=4)

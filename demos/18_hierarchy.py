@@ -1,4 +1,4 @@
-"""A hierarchy of codes: the upper layer says what kind of image it is, the lower one the rest.
+"""A hierarchy of codes: a layer above learns the prior of the one below.
 
     python demos/18_hierarchy.py [--data glyphs|mnist] [--train N] [--epochs N] [--out FOLDER]
 
@@ -7,7 +7,8 @@
 
 With one layer it is the VAE. With two and the whole weight on the KL from the start, a layer may be given up before it
 has learnt to say anything; with a weight that rises from 0 over the first epochs (warm-up) it stays in use. Right: each
-row keeps one z_2 of the prior, and draws z_1 anew.
+row keeps one z_2 of the prior, and draws z_1 anew. How alike a row is shows what z_2 says: about its KL, in nats, and
+that is little, as z_1 can say all that the decoder needs.
 """
 
 import demo
@@ -65,10 +66,10 @@ def draw(fits, path):
             kl.plot(epochs, [row["test_kl_1"] for row in history], "o:", color=colour, label=f"z$_1$, {name}")
     best = min(row["test_reconstruction"] + row["test_kl"] for _, _, h in fits.values() for row in h)
     elbo.set(ylabel="-ELBO of test images, nats", ylim=(best - 3, best + 50), title="Two layers need the warm-up")
-    kl.set(xlabel="epoch", ylabel="KL of each layer, nats")
+    kl.set(xlabel="epoch", ylabel="KL of each layer, nats", ylim=(0, 1.5 * kl.get_ylim()[1]))
     for axes in (elbo, kl):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, ncols=2, loc="upper right")
     model, rng = fits["two, warm-up"][0], backend.current().generator(1)
     top = np.repeat(rng.standard_normal((ROWS, model.latents[-1]), dtype=np.float32), COLUMNS, axis=0)
     axes = right.subplots()
