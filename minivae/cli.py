@@ -178,6 +178,7 @@ def _add_model_arguments(p: argparse.ArgumentParser) -> None:
         "alpha": ({"type": at_least_zero}, "of beta-tcvae: weight of the mutual information"),
         "gamma": ({"type": at_least_zero}, "weight: beta-tcvae, dimension-wise KL; factorvae, TC; vaegan, features"),
         "penalty": ({"type": at_least_zero}, "of wae: weight of the MMD"),
+        "noise": ({"type": at_least_zero}, "of gan: standard deviation of what is added to all that the judge sees"),
         "judge": (several, "of factorvae: widths of the discriminator's hidden layers"),
         "free_bits": ({"type": at_least_zero}, "nats of KL for each latent that cost nothing"),
         "capacity": ({"type": at_least_zero}, "nats to which the KL is drawn, by beta |KL - C|"),

@@ -58,12 +58,24 @@ def test_a_discriminator_that_knows_nothing():
 
 
 def test_the_losses_of_a_gan():
-    model = small("gan")
+    model = small("gan", noise=0.0)
     forged = model.sample(8, generator())
     judged = real(model.discriminator(Tensor(forged)))
     assert model.loss(batch(), generator()).total.item() == judged.item()
     both = real(model.discriminator(Tensor(batch()))) + fake(model.discriminator(Tensor(forged)))
     assert model.discriminator_loss(batch(), generator()).total.item() == both.item()
+
+
+def test_noise_is_added_to_all_that_the_discriminator_sees():
+    model = small("gan", noise=2.0)
+    seen = []
+    model.discriminator = nn.Sequential(lambda x: seen.append(host(x.data)) or x, nn.Flatten(), nn.Linear(16, 1))
+    model.discriminator_loss(batch(200))
+    model.loss(batch(200))
+    assert len(seen) == 3
+    assert numpy.allclose([x.std() for x in seen], 2.0, atol=0.1)  # data and forgeries alone have 0.3 at most
+    with pytest.raises(InputError, match="noise -1"):
+        small("gan", noise=-1.0)
 
 
 @pytest.mark.parametrize("arch", [{}, {"arch": "conv", "channels": (2, 3)}])

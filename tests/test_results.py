@@ -244,6 +244,7 @@ def test_every_system_has_a_row(results: Any) -> None:
         "linear-ae", "deep-ae", "conv-ae", "dae", "context", "stacked-ae", "documents",
         "vae", "conv-vae", "vae-gaussian", "estimators", "iwae", "naive",
         "beta-vae", "kl-schedules", "beta-score", "disentanglement",
+        "wae", "gan",
         "vqvae", "vqvae-cifar10", "codebook-use", "pixelcnn", "rate-distortion", "vqvae2", "outliers", "representation",
         "reparameterisations", "sampling",
     ]  # fmt: skip
