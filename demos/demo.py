@@ -13,14 +13,20 @@ from minivae.data import Dataset
 from minivae.errors import InputError
 
 
-def run(main: Callable[[Dataset, int, Path], None], doc: str, train: int, epochs: int, test: int = 2000) -> None:
+def run(
+    main: Callable[[Dataset, int, Path], None], doc: str, train: int, epochs: int, test: int = 2000,
+    source: str = "glyphs",
+) -> None:  # fmt: skip
     """main(dataset, epochs, path) as the command line asks: --data, --train, --epochs, --out.
 
-    doc: the demo's docstring, its --help. train, test: how many images of each split; path: where its figure goes,
-    OUT/NN_name.png, in a folder that exists. Bad input ends the program with one sentence and the code 2.
+    doc: the demo's docstring, its --help. train, test: how many images of each split; source: what --data is by
+    default; path: where its figure goes, OUT/NN_name.png, in a folder that exists. Bad input ends the program with one
+    sentence and the code 2.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="glyphs", help="glyphs (default) or mnist")
+    parser.add_argument(
+        "--data", default=source, help=f"{source} (default), or images of that kind, as mnist to glyphs"
+    )
     parser.add_argument("--train", type=int, default=train, help=f"how many training images (default {train})")
     parser.add_argument("--epochs", type=int, default=epochs, help=f"how often each is seen (default {epochs})")
     parser.add_argument("--out", type=Path, default=Path("runs/demos"), help="folder of the figures")

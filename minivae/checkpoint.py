@@ -124,6 +124,9 @@ KINDS: dict[str, Callable[[Any], bool]] = {  # by the annotations of the builder
     "Sequence[int]": lambda value: isinstance(value, list | tuple) and all(map(KINDS["int"], value)),
 }
 KINDS["tuple[int, ...]"] = KINDS["tuple[int, int, int]"] = KINDS["Sequence[int]"]
+KINDS["dict[str, Any]"] = lambda value: (  # the model that a prior is of
+    isinstance(value, dict) and isinstance(value.get("model"), str) and isinstance(value.get("arguments"), dict)
+)
 
 
 def check_arguments(path: Path, name: str, given: dict[str, Any]) -> None:
@@ -133,6 +136,8 @@ def check_arguments(path: Path, name: str, given: dict[str, Any]) -> None:
         kinds = str(parameter.annotation).split(" | ")
         if key in given and not any(KINDS[kind](given[key]) for kind in kinds):
             raise InputError(f"'{path}' has {key} {given[key]!r}, which is no {' or '.join(kinds)}: train anew.")
+        if key in given and isinstance(given[key], dict):
+            check_arguments(path, given[key]["model"], given[key]["arguments"])
 
 
 class _Bounded:

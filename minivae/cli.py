@@ -159,6 +159,7 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--clip", type=positive, metavar="NORM", help="the largest norm of the gradient (default: any)")
     p.add_argument("--binarize", action="store_true", default=None, help="draw pixels anew as 0 or 1 at every step")
     p.add_argument("--anneal", type=at_least(0), metavar="EPOCHS", help="beta, or the capacity, rises from 0 in these")
+    p.add_argument("--inner-steps", type=at_least(0), metavar="N", help="of the encoder alone, at most, before a step")
     p.add_argument("--seed", type=at_least(0), help="of weights, order and noise (default 0)")
     p.add_argument("--on-nan", help="stop (default) at a loss that is not finite, or skip the step")
     p.add_argument(
@@ -178,11 +179,17 @@ def _add_model_arguments(p: argparse.ArgumentParser) -> None:
         "hidden": ({"type": at_least(1), "nargs": "*"}, "widths of the hidden layers; none: linear"),
         "channels": (several, "channels of the convolutions, each of which halves the image"),
         "residual_blocks": ({"type": at_least(0)}, "residual blocks between the convolutions and the codes"),
-        "activation": ({}, "relu, tanh, elu, gelu, silu or sigmoid"),
+        "activation": ({}, "relu, tanh, elu, gelu, silu, sigmoid or leaky-relu"),
         "latent": (whole, "dimensions of the code"),
+        "latents": (several, "of hvae: dimensions of its layers of codes, that beside the image first"),
         "likelihood": ({}, "bernoulli, gaussian, logistic, squared-error or multinomial"),
-        "variance": ({"type": number_or_word}, "of the gaussian likelihood: a number, shared or pixel"),
-        "beta": ({"type": at_least_zero}, "weight of the KL"),
+        "variance": ({"type": number_or_word}, "of a gaussian likelihood: a number, shared or pixel; vaegan: a number"),
+        "beta": ({"type": at_least_zero}, "weight of the KL; of beta-tcvae: of the total correlation"),
+        "alpha": ({"type": at_least_zero}, "of beta-tcvae: weight of the mutual information"),
+        "gamma": ({"type": at_least_zero}, "weight: beta-tcvae, dimension-wise KL; factorvae, TC; vaegan, features"),
+        "penalty": ({"type": at_least_zero}, "of wae: weight of the MMD"),
+        "noise": ({"type": at_least_zero}, "of gan: standard deviation of what is added to all that the judge sees"),
+        "judge": (several, "of factorvae: widths of the discriminator's hidden layers"),
         "free_bits": ({"type": at_least_zero}, "nats of KL for each latent that cost nothing"),
         "capacity": ({"type": at_least_zero}, "nats to which the KL is drawn, by beta |KL - C|"),
         "samples": (whole, "z for each image over which the loss is averaged"),
@@ -203,7 +210,8 @@ def _add_model_arguments(p: argparse.ArgumentParser) -> None:
         "width": (whole, "of a prior: channels of its masked convolutions"),
         "layers": (whole, "of a prior: layers of masked convolutions"),
         "kernel": (whole, "of a prior: the side of their kernels, odd"),
-        "classes": (whole, "how many classes a prior is told; by default none"),
+        "classes": (whole, "how many classes a prior is told, by default none; of cvae: those of the data"),
+        "quadrants": (whole, "of completion: how many of an image's quadrants are seen, 1, 2 or 3"),
     }
     for name, (options, text) in arguments.items():
         group.add_argument(f"--{name.replace('_', '-')}", help=text, **options)

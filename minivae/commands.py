@@ -149,10 +149,11 @@ def _codes(model: Any, split: Any) -> Any:
     """The codes of a split in its order, (N, ...), on the host."""
     import numpy as np
 
-    from minivae.data import Batches
+    from minivae.evaluation import batches_for
+    from minivae.report import has_encoder
 
-    batches = Batches(split, 500, shuffle=False, xp=backend.current()).epoch(0)
-    return np.concatenate([backend.to_numpy(model.encode(x)) for x in batches])
+    has_encoder(model)
+    return np.concatenate([backend.to_numpy(model.encode(x)) for x in batches_for(model, split, 500).epoch(0)])
 
 
 def metrics(args: argparse.Namespace) -> None:
@@ -168,8 +169,7 @@ def metrics(args: argparse.Namespace) -> None:
     dataset = _data(args, header)
     if not dataset.test.factors:
         raise InputError(
-            f"the factors of '{dataset.name}' are not known, and the metrics ask for them: train on sprites or "
-            "dsprites, or choose data of that kind with --data."
+            f"the factors of '{dataset.name}' are not known, which the metrics need: choose sprites with --data."
         )
     rng = np.random.default_rng(args.seed)
     split = dataset.test[np.sort(rng.permutation(len(dataset.test))[: args.samples])]

@@ -12,8 +12,8 @@ Assumptions in the Unsupervised Learning of Disentangled Representations".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,56 +21,12 @@ from minivae.data.dataset import Array
 from minivae.information import BINS, binned, counts_of, entropy, entropy_of, mutual_information
 from minivae.metrics import linear_probe
 from minivae.trees import BaggedTrees
+from minivae.worlds import Renderer, Table, World, checked
 
-
-class World(Protocol):
-    """Where codes can be drawn whose images share a factor. names: the factors that vary."""
-
-    names: tuple[str, ...]
-
-    def draw(self, which: Array, size: int, rng: Any) -> Array:
-        """Codes (size, G, D): those of group g share the value of factor which[g], an index of names, (G,)."""
-
-
-class Table:
-    """Groups out of codes (N, D) with factors (N,) by name: a value is drawn, then rows that have it, with
-    replacement. The other factors of a group vary freely as far as they do in the table.
-    """
-
-    def __init__(self, codes: Any, factors: Mapping[str, Any]):
-        self.codes, values, self.names = _checked("Table", codes, factors, latents=1)
-        self.rows = [np.argsort(v, kind="stable") for v in values.T]  # the rows of the value 0, then those of 1, ...
-        self.counts = [np.bincount(v) for v in values.T]
-
-    def draw(self, which: Array, size: int, rng: Any) -> Array:
-        rows = np.empty((size, len(which)), int)
-        for f, (order, counts) in enumerate(zip(self.rows, self.counts, strict=True)):
-            groups = np.flatnonzero(which == f)
-            value = rng.integers(len(counts), size=len(groups))
-            start = (np.cumsum(counts) - counts)[value]
-            rows[:, groups] = order[start + rng.integers(counts[value], size=(size, len(groups)))]
-        return self.codes[rows]
-
-
-class Renderer:
-    """Groups of images made to order: the papers' protocol.
-
-    encode: images (N, ...) -> codes (N, D). render: the index of each factor by name, (N,), -> images
-    (`data.sprites.render`). sizes: how many values each factor takes.
-    """
-
-    def __init__(
-        self, encode: Callable[[Array], Array], render: Callable[[dict[str, Array]], Array], sizes: Mapping[str, int]
-    ):
-        self.encode, self.render, self.sizes = encode, render, dict(sizes)
-        self.names = tuple(name for name, size in sizes.items() if size > 1)
-
-    def draw(self, which: Array, size: int, rng: Any) -> Array:
-        factors = {name: rng.integers(values, size=(size, len(which))) for name, values in self.sizes.items()}
-        for f, name in enumerate(self.names):
-            factors[name][:, which == f] = factors[name][0, which == f]
-        codes = np.asarray(self.encode(self.render({name: index.ravel() for name, index in factors.items()})))
-        return codes.reshape(size, len(which), -1)
+__all__ = [
+    "DCI", "Renderer", "Table", "beta_vae_score", "concentration", "dci", "factor_vae_score", "mig", "modularity",
+    "sap", "scores",
+]  # fmt: skip
 
 
 def beta_vae_score(world: World, rng: Any, pairs: int = 64, train: int = 2000, test: int = 1000) -> float:
@@ -123,7 +79,7 @@ def mig(codes: Any, factors: Mapping[str, Any], bins: int = BINS) -> float:
     other; 0: always in two alike. Here the information is that of counts: see mutual_information. (The paper integrates
     over q(z | x) instead.) A factor of more values than there are bins cannot reach 1, but log(bins) / H(v_k).
     """
-    x, v, _ = _checked("mig", codes, factors)
+    x, v, _ = checked("mig", codes, factors)
     information = np.sort(mutual_information(x, v, bins), axis=0)
     return float(np.mean((information[-1] - information[-2]) / entropy(v)))
 
@@ -136,7 +92,7 @@ def modularity(codes: Any, factors: Mapping[str, Any], bins: int = BINS) -> floa
     any information, theta_i = 0, are left out; 0 where none is left. Noise does not score 0: where its small amounts of
     information are not equal, one of them is the greatest.
     """
-    x, v, _ = _checked("modularity", codes, factors)
+    x, v, _ = checked("modularity", codes, factors)
     m = mutual_information(x, v, bins)
     m = m[m.max(axis=1) > 1e-12] ** 2
     delta = (m.sum(axis=1) - m.max(axis=1)) / (m.max(axis=1, initial=1e-300) * (m.shape[1] - 1))
@@ -160,9 +116,10 @@ def dci(codes: Any, factors: Mapping[str, Any], rng: Any, bins: int = 64, trees:
     paper's predictors are the lasso and a random forest; here, as shapes have no order and angles have no ends, bagged
     trees (minivae.trees), fitted to two thirds of the rows, drawn at random. The last third gives the informativeness:
     the mean share of factors that are named exactly, where the paper has an error of regression. The trees see the
-    latents in this many bins. rng: a NumPy generator. Raises ValueError for fewer than 3 rows.
+    latents in this many bins. R_.j sums to 1, so that a factor that no latent tells counts as one that all tell alike.
+    rng: a NumPy generator. Raises ValueError for fewer than 3 rows.
     """
-    x, v, _ = _checked("dci", codes, factors, rows=3)
+    x, v, _ = checked("dci", codes, factors, rows=3)
     order = rng.permutation(len(x))
     fitted, held = np.split(order, [len(x) * 2 // 3])
     z = binned(x, bins)
@@ -193,7 +150,7 @@ def sap(codes: Any, factors: Mapping[str, Any], categorical: Collection[str] = (
     label between each two. A latent that does not vary has S_ij = 0. Even of a perfect code a categorical factor of k
     values gives 1 - 1/k only, as the next best latent, if it varies, guesses.
     """
-    x, v, names = _checked("sap", codes, factors)
+    x, v, names = checked("sap", codes, factors)
     z, live = binned(x, bins), np.flatnonzero(_varies(x))
     s = np.zeros((x.shape[1], len(names)))
     for j, name in enumerate(names):
@@ -224,27 +181,6 @@ def _varies(codes: Array) -> Array:
     """Which latents vary by more than the rounding of float32, (D,)."""
     varies: Array = np.ptp(codes, axis=0) > 1e-6 * abs(codes).max(axis=0)
     return varies
-
-
-def _checked(
-    name: str, codes: Any, factors: Mapping[str, Any], latents: int = 2, rows: int = 1
-) -> tuple[Array, Array, tuple[str, ...]]:
-    """Codes as float64 (N, D), the factors that vary counted from 0, (N, K), and their names."""
-    x = np.asarray(codes, np.float64)
-    fit = all(np.shape(v) == x.shape[:1] for v in factors.values())
-    if not fit or x.ndim != 2 or len(x) < rows or x.shape[1] < latents:
-        shapes = ", ".join(f"{factor} {np.shape(v)}" for factor, v in factors.items())
-        raise ValueError(
-            f"{name} was given codes {x.shape} with the factors {shapes or 'none'}: give codes (N, D) of at least "
-            f"{latents} latents and {rows} rows, and of each factor (N,) values."
-        )
-    if not np.isfinite(x).all():
-        raise ValueError(f"{name} was given codes that are not all finite: did the training of the model diverge?")
-    counted = {factor: np.unique(v, return_inverse=True)[1] for factor, v in factors.items()}
-    varying = {factor: v for factor, v in counted.items() if v.max() > 0}
-    if len(varying) < 2:
-        raise ValueError(f"{name} was given {len(varying)} factors that vary: give at least two.")
-    return x, np.stack(list(varying.values()), axis=1), tuple(varying)
 
 
 def _check_draws(name: str, world: World, **counts: int) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from minivae import backend, progress
-from minivae.backend import Array
-from minivae.data import Batches, Split
+from minivae.data import Batches, Labelled, Split
 from minivae.nn.module import evaluating
 from minivae.progress import Means
 
 
-def binarized(x: Array, rng: Any) -> Array:
+def binarized(x: Any, rng: Any) -> Any:
     """Each pixel 1 with its value as the probability, else 0. [Salakhutdinov & Murray 2008]"""
+    if isinstance(x, Labelled):
+        return replace(x, images=binarized(x.images, rng))
     return (rng.random(x.shape, dtype=x.dtype) < x).astype(x.dtype)
+
+
+def batches_for(model: Any, split: Split, batch_size: int, seed: int = 0, shuffle: bool = False) -> Batches:
+    """The batches of a split as a model takes them: on the backend in use, with labels where it `needs_labels`."""
+    labels = getattr(model, "needs_labels", False)
+    return Batches(split, batch_size, seed, shuffle, xp=backend.current(), labels=labels)
 
 
 def evaluate(
@@ -27,7 +35,7 @@ def evaluate(
     xp = backend.current()
     rng = xp.generator(seed)
     means = Means()
-    batches = Batches(split, batch_size, shuffle=False, xp=xp)
+    batches = batches_for(model, split, batch_size)
     with evaluating(model):
         statistics(model)  # begins to count
         for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):

@@ -44,8 +44,9 @@ class Options:
     binarize: draw each pixel anew as 0 or 1 with its grey level as the probability, at every step
     (dynamic binarisation), in training and in evaluation. clip: the largest norm of the gradient, or None.
     lr_schedule: "constant", or "cosine" for a fall to 0. anneal: epochs over which a VAE's beta, or its capacity
-    where it has one, rises from 0. on_nan: what to do at a step whose loss or gradient is not finite: "stop", or
-    "skip", which leaves the model as it was before the step (on a GPU each step then waits for its loss).
+    where it has one, rises from 0. inner_steps: of a VAE's encoder, at most so many before each step of its decoder,
+    for as long as they pay; see minivae.lagging. on_nan: what to do at a step whose loss or gradient is not finite:
+    "stop", or "skip", which leaves the model as it was before the step (on a GPU each step then waits for its loss).
     capture: let a GPU replay the step as a CUDA graph (experimental); on NumPy nothing changes.
     """
 
@@ -60,6 +61,7 @@ class Options:
     anneal: int = 0
     on_nan: str = "stop"
     capture: bool = False
+    inner_steps: int = 0
 
     def __post_init__(self) -> None:
         _check_kinds(self)
@@ -79,6 +81,12 @@ class Options:
         if self.capture and self.on_nan == "skip":
             raise InputError(
                 "on_nan skip asks after each step whether it was finite, which --capture cannot: choose one."
+            )
+        if self.inner_steps < 0 or (self.inner_steps and (self.capture or self.on_nan == "skip")):
+            raise InputError(
+                f"inner_steps {self.inner_steps} with on_nan {self.on_nan} and capture {self.capture}: give a whole "
+                "number of at least 0, on_nan stop and no capture, as inner steps are not undone and wait for their "
+                "loss."
             )
         if self.seed < 0:
             raise InputError(f"seed {self.seed} is no seed: give a whole number of at least 0.")

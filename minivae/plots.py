@@ -38,9 +38,11 @@ def loss_curves(history: list[dict[str, float]], path: Path, columns: int = 4) -
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         for split, colour, marker in (("train", COLOURS[0], "o"), ("test", COLOURS[3], "s")):
-            values = [row.get(f"{split}_{name}", np.nan) for row in history]
+            if f"{split}_{name}" not in history[0]:  # of a player whose loss is one of training alone
+                continue
+            last, values = split, [row.get(f"{split}_{name}", np.nan) for row in history]
             axes.plot(epochs, values, color=colour, marker=marker if len(epochs) < 30 else None, ms=4, label=split)
-        axes.set_title(f"{name.replace('_', ' ')}: test {values[-1]:.4g}")
+        axes.set_title(f"{name.replace('_', ' ')}: {last} {values[-1]:.4g}")
         axes.set_xlabel("epoch")
         axes.margins(x=0.05 if len(epochs) > 1 else 10)  # one epoch alone: wide enough for a whole number
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from minivae import backend, metrics, models, plots
-from minivae.data import Dataset, Split
+from minivae.data import Dataset, Labelled, Split
 from minivae.data.batches import Batches
 from minivae.errors import InputError
+from minivae.evaluation import batches_for
 
 
 def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: Path) -> list[Path]:
@@ -27,10 +28,19 @@ def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: 
     pairs = images and len(dataset.test) > 1
     if history:
         plots.loss_curves(history, path("loss"))
-    if images:
+    if images and hasattr(model, "encode"):
         reconstructions(model, dataset.test, path("reconstructions"))
-    if images and hasattr(model, "sample"):
-        samples(model, 64, path("samples"))
+    if isinstance(model, models.Completion):
+        return paths  # its codes are of a prior for each image
+    if hasattr(model, "sample") and (images or isinstance(model, models.Prior)):  # whose examples are codes of images
+        count = {models.CVAE: 10 * 10, models.PixelVAE: 16}.get(type(model), 64)
+        samples(model, count, path("samples"))
+    if not hasattr(model, "encode"):
+        return paths  # no code is known of an image
+    if isinstance(model, models.CVAE | models.PixelVAE):
+        latent(model, dataset, path("latent"))
+        return paths  # a code alone, without its class, has no image; or it takes a pass for each pixel
+    if hasattr(model, "sample") and images:
         traversals(model, dataset.test, path("traversals"))
     if isinstance(model, models.VQVAE):
         codes(model, dataset.test, path("codes"))
@@ -46,7 +56,16 @@ def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: 
 
 def reconstructions(model: Any, split: Split, path: Path, count: int = 20) -> None:
     """The first images of a split over the model's means of them; what was corrupted for the encoder, between."""
+    if isinstance(model, models.CVAE):
+        both = labelled(model, split, count)
+        plots.reconstructions(backend.to_numpy(both.images), backend.to_numpy(model.reconstruct(both)), path)
+        return
+    has_encoder(model)
     x = first(split, count)
+    if isinstance(model, models.Completion):
+        completed = backend.to_numpy(model.reconstruct(x))
+        plots.reconstructions(backend.to_numpy(x), completed, path, seen=backend.to_numpy(x * model.seen))
+        return
     if not isinstance(model, models.Autoencoder) or model.corruption is None:
         plots.reconstructions(backend.to_numpy(x), backend.to_numpy(model.reconstruct(x)), path)
         return
@@ -62,21 +81,23 @@ def samples(model: Any, count: int, path: Path, seed: int = 0, label: int | None
     if not hasattr(model, "sample"):
         raise InputError(f"a {type(model).__name__} has no prior to draw codes from: train a vae for samples.")
     rng = backend.current().generator(seed)
-    if not isinstance(model, models.Prior):
+    if not isinstance(model, models.Prior | models.CVAE):
         if label is not None:
             raise InputError(f"a {type(model).__name__} knows no classes: leave --label out.")
         plots.samples(backend.to_numpy(model.sample(count, rng)), path)
         return
     if label is not None and label >= max(model.classes, 1):
-        raise InputError(f"there is no class {label} in this prior, which was told {model.classes} classes.")
+        raise InputError(f"there is no class {label} in this model, which was told {model.classes} classes.")
     labels = None if label is None else np.full(count, label)
-    title = "Samples: codes drawn one after the other, decoded"
+    of = f"of class {label}" if label is not None else "of each class in turn"
+    title = f"Samples {of}" if isinstance(model, models.CVAE) else "Samples: codes drawn one after the other, decoded"
     plots.samples(backend.to_numpy(model.sample(count, rng, labels)), path, title)
 
 
 def latent(model: Any, dataset: Dataset, path: Path, count: int = 5000) -> None:
     """The codes of test examples, coloured by their class."""
-    z = backend.to_numpy(codes_of(model, first(dataset.test, count)))
+    x = labelled(model, dataset.test, count) if isinstance(model, models.CVAE) else first(dataset.test, count)
+    z = backend.to_numpy(codes_of(model, x))
     labels = None if dataset.test.labels is None else dataset.test.labels[: len(z)]
     plots.latent(z, labels, dataset.classes, path)
 
@@ -101,7 +122,7 @@ def traversals(model: Any, split: Split, path: Path, count: int = 10, steps: int
     z = codes_of(model, first(split, 1000))
     spread = backend.to_numpy(z).std(0)
     order = np.argsort(-spread, kind="stable")[:count]
-    has_prior = hasattr(model, "sample")
+    has_prior = hasattr(model, "sample") and not isinstance(model, models.HVAE)  # whose z_1 has one for each image
     mean, unit = (0 * spread, 1 + 0 * spread) if has_prior else (backend.to_numpy(z).mean(0), spread)
     values = np.linspace(-3, 3, steps, dtype=np.float32)
     line = np.tile(backend.to_numpy(z)[0], (len(order), steps, 1))
@@ -144,19 +165,35 @@ def outliers(model: Any, inside: Dataset, outside: Dataset, path: Path, seed: in
 
 def score(model: Any, split: Split, seed: int = 0) -> dict[str, Any]:
     """Every score of the model of all images of a split, (N,) each, on the host."""
+    if not hasattr(model, "scores"):
+        raise InputError(f"a {type(model).__name__} has no score of how strange an image is: choose another run.")
     rng = backend.current().generator(seed)
-    parts = [model.scores(x, rng) for x in Batches(split, 500, shuffle=False, xp=backend.current()).epoch(0)]
+    parts = [model.scores(x, rng) for x in batches_for(model, split, 500).epoch(0)]
     return {name: np.concatenate([backend.to_numpy(part[name]) for part in parts]) for name in parts[0]}
 
 
 def codes_of(model: Any, x: backend.Array) -> backend.Array:
     """The codes of data as points of a space, (N, latent)."""
+    has_encoder(model)
+    if isinstance(model, models.CVAE) and not isinstance(x, Labelled):
+        raise InputError("the codes of a CVAE are nothing without the class of each: see its samples.png, latent.png.")
     z = model.encode(x)
     if z.dtype.kind != "f":
         raise InputError(f"the codes of a {type(model).__name__} are whole numbers: no line leads from one to another.")
     return z
 
 
+def labelled(model: Any, split: Split, count: int) -> Any:
+    """The first images of a split with their labels, as a model that needs them takes them."""
+    return next(batches_for(model, split, count).epoch(0))
+
+
+def has_encoder(model: Any) -> None:
+    """Raise InputError for a model that has none."""
+    if not hasattr(model, "encode"):
+        raise InputError(f"a {type(model).__name__} has no encoder, and so no codes of images: choose another run.")
+
+
 def first(split: Split, count: int) -> backend.Array:
     """The first images of a split as float32 in [0, 1], on the current backend."""
-    return backend.current().asarray(next(Batches(split, count, shuffle=False).epoch(0)))
+    return next(Batches(split, count, shuffle=False, xp=backend.current()).epoch(0))

@@ -44,6 +44,7 @@ def write(trainer: Trainer, path: Path, saving: dict[str, Any]) -> None:
         "means": trainer.means.state(),
         "counted": trainer.model.counted() if hasattr(trainer.model, "counted") else None,
         "history": trainer.history,
+        "lagging": trainer.lagging.state() if trainer.lagging else None,
         "backend": backend.current().name,
         "generators": {
             name: backend.current().generator_state(getattr(owner, attribute))
@@ -81,7 +82,8 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
         )
     try:
         trainer.model.load_state_dict(_part(arrays, "model."))
-        if not (np.asarray(arrays["optimizer.counts"]) <= steps).all():
+        counts = [a for name, a in arrays.items() if name.startswith("optimizer.") and name.endswith("counts")]
+        if any((a > steps * (1 + trainer.options.inner_steps)).any() for a in counts):
             raise ValueError("its optimiser counts more steps than there were")
         trainer.optimizer.load_state_dict(_part(arrays, "optimizer.") | {"steps": steps})
         for i, (name, (owner, attribute)) in enumerate(_generators(trainer).items()):
@@ -90,6 +92,8 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
             setattr(owner, attribute, rng)
         if counted is not None:
             trainer.model.count_on(counted)
+        if trainer.lagging:
+            trainer.lagging.restore(header["lagging"])
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"'{path}' does not fit the model that it names: {error}") from None
     trainer.epoch, trainer.batch, trainer.seconds, trainer.skipped = epoch, batch, seconds, skipped
@@ -99,13 +103,15 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
     trainer.saved = (path, steps)
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 of the images of both splits, with their shapes and dtypes, in hexadecimal."""
+def fingerprint(dataset: Dataset, labels: bool = False) -> str:
+    """SHA-256 of the images of both splits, with their shapes and dtypes, in hexadecimal; labels: of theirs too."""
     total = hashlib.sha256()
     for split in (dataset.train, dataset.test):
-        images = np.ascontiguousarray(split.images)
-        total.update(f"{images.dtype.str} {images.shape} ".encode())
-        total.update(images.reshape(-1).view(np.uint8).data)
+        for array in (split.images, split.labels if labels else None):
+            if array is not None:
+                array = np.ascontiguousarray(array)
+                total.update(f"{array.dtype.str} {array.shape} ".encode())
+                total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 

@@ -202,6 +202,10 @@ def _facts(name: str, dataset: Any) -> dict[str, Any]:
         images = dataset.train.images
         scale = 255.0 if images.dtype.kind == "u" else 1.0
         facts["data_variance"] = float(images.var(dtype="float64")) / scale**2
+    if "data_size" in known:
+        facts["data_size"] = len(dataset.train)
+    if known.get("classes") and dataset.classes:  # a prior knows none unless it is asked to
+        facts["classes"] = len(dataset.classes)
     if dataset.vocabulary and "likelihood" in known:
         facts["likelihood"] = "multinomial"
     return facts

@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from minivae import backend, nn, optim, progress, resume
+from minivae import backend, lagging, optim, progress, resume
 from minivae.backend import Array
-from minivae.data import Batches, Dataset
+from minivae.data import Dataset
 from minivae.errors import InputError, NotFinite
-from minivae.evaluation import binarized, evaluate, statistics
-from minivae.models import Loss
-from minivae.options import OPTIMIZERS, Options, Saving
+from minivae.evaluation import batches_for, binarized, evaluate, statistics
+from minivae.models.loss import Player
+from minivae.options import Options, Saving
+from minivae.players import alone, optimizer_of, players_of, together
 from minivae.progress import Means, elbo, write_metrics
 from minivae.saving import Saver
-from minivae.watch import Watch, check_gradients, not_finite
+from minivae.watch import Watch, check_gradients, not_finite, remember
 
 __all__ = ["Options", "Saving", "Trainer", "binarized", "elbo", "evaluate", "write_metrics"]
 
@@ -52,8 +53,11 @@ class Trainer:
         self.options = options
         self.spec = spec
         self.source = source
-        self.optimizer = OPTIMIZERS[options.optimizer](model.parameters(), options.lr)
-        self.batches = Batches(dataset.train, options.batch_size, options.seed, xp=backend.current())
+        self.lagging = lagging.Lagging(options.inner_steps) if options.inner_steps else None
+        self.players = lagging.players(model) if self.lagging else players_of(model)
+        self.optimizers = {name: optimizer_of(player, options) for name, player in self.players.items()}
+        self.optimizer = together(self.optimizers)
+        self.batches = batches_for(model, dataset.train, options.batch_size, options.seed, shuffle=True)
         self.rng = backend.current().generator(options.seed)
         self.schedules: dict[str, optim.Schedule] = {}
         if options.anneal:
@@ -66,7 +70,7 @@ class Trainer:
         self.watch = Watch()
         self.saved: tuple[Path, int] | None = None  # the last good checkpoint, and its step
         self.interrupted, self.signal = False, int(signal.SIGINT)  # whether it is to stop, and what asked for it
-        self._checked = False  # whether gradients reach the parameters
+        self._checked: set[str] = set()  # the players of whom it is known whether gradients reach their parameters
         self.captured: Callable[[Array], Any] | None = None
         if options.capture and not backend.current().eager:
             self._capture()
@@ -85,12 +89,12 @@ class Trainer:
         for name in self.schedules:
             setattr(self.model, name, xp.zeros((), dtype=np.float32))
         self.optimizer.resident = True
-        self.captured = xp.capture(self._compute_and_update)
+        self.captured = xp.capture(self._play)
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the data; see minivae.resume."""
-        return resume.fingerprint(self.dataset)
+        return resume.fingerprint(self.dataset, getattr(self.model, "needs_labels", False))
 
     @property
     def finished(self) -> bool:
@@ -153,6 +157,8 @@ class Trainer:
             )
         row = {"epoch": self.epoch, "step": self.optimizer.steps, **self.means.read(), **counted}
         row |= {f"test_{name}": value for name, value in test.items()}
+        if self.lagging:
+            row["information"] = self.lagging.after_epoch(self.model, self.dataset.test)
         row["seconds"] = self.seconds + time.perf_counter() - started
         self.history.append(row)
         print(progress.line(row, self.options.epochs), flush=True)
@@ -169,50 +175,71 @@ class Trainer:
             self.optimizer.lr = self.options.lr * optim.cosine(self.options.epochs * len(self.batches))(step)
 
     def _step(self, indices: Array) -> dict[str, Array]:
-        """One update of the parameters, if it is finite. The loss, its terms and the gradient's norm, on the device."""
+        """One update of each player's parameters, if all are finite. What it returns stays on the device.
+
+        The loss and the gradient's norm are the last player's; the terms are those of all.
+        """
         step = self.optimizer.steps
         self.schedule(step)
+        if self.lagging:
+            self.lagging.before_step(self)
         batch = indices if self.batches.resident else self.batches.gather(indices)
-        if self.captured:
-            self.optimizer.advance()
-            values: dict[str, Array] = self.captured(batch)
-            self.watch.note(step + 1, values["train_loss"], values["gradient_norm"])
-            return values
-        undo = _undo(self.model) if self.options.on_nan == "skip" else None
-        values = self._compute(batch)
+        if not self.captured:
+            return self._play(batch)
+        self.optimizer.advance()
+        values: dict[str, Array] = self.captured(batch)
         self.watch.note(step + 1, values["train_loss"], values["gradient_norm"])
-        if undo and self.watch.first():
-            undo()
-            self.watch, self.skipped = Watch(), self.skipped + 1
-            return values
-        if backend.current().eager:
-            self.check()
-        self.optimizer.step()
         return values
 
-    def _compute(self, batch: Array) -> dict[str, Array]:
-        """The gradients of a batch, of images or of the indices of resident ones."""
+    def _play(self, batch: Any) -> dict[str, Array]:
+        """Every player's turn on a batch, of images or of the indices of resident ones. A device may replay it."""
         x = self.batches.gather(batch) if self.batches.resident else batch
         if self.options.binarize:
             x = binarized(x, self.rng)
-        self.optimizer.zero_grad()
-        loss: Loss = self.model.loss(x, self.rng)
-        loss.total.backward()
-        if not self._checked:
-            check_gradients(self.model)
-            self._checked = True
+        undo = remember(self.model, list(self.optimizers.values())[:-1]) if self.options.on_nan == "skip" else None
+        values: dict[str, Array] = {}
+        for name, player in self.players.items():
+            values |= self._gradient(name, player, x)
+            if self.captured:
+                self.optimizers[name].apply()
+                continue
+            self.watch.note(self.optimizer.steps + 1, values["train_loss"], values["gradient_norm"])
+            if undo and self.watch.first():
+                undo()
+                self.watch, self.skipped = Watch(), self.skipped + 1
+                break
+            if backend.current().eager:
+                self.check()
+            self.optimizers[name].step()
+        return values
+
+    def inner_step(self, name: str, x: Any) -> float:
+        """A step of one player alone, which is not counted; its loss before. It waits for the device."""
+        values = self._gradient(name, self.players[name], x)
+        self.watch.note(self.optimizer.steps + 1, values["train_loss"], values["gradient_norm"])
+        self.check()
+        self.optimizers[name].step()
+        return float(values["train_loss"])
+
+    def _gradient(self, name: str, player: Player, x: Any) -> dict[str, Array]:
+        """The gradient of a player's loss on its own parameters, clipped if asked. The loss, its terms and the norm.
+
+        The first time it is told of parameters that no gradient reaches.
+        """
+        optimizer = self.optimizers[name]
+        with alone(player, self.model):
+            optimizer.zero_grad()
+            loss = player.loss(x, self.rng)
+            loss.total.backward()
+            if name not in self._checked:
+                check_gradients(self.model)
+                self._checked.add(name)
         if self.options.clip is None:
-            norm = optim.grad_norm([p.grad for p in self.optimizer.parameters if p.grad is not None])
+            norm = optim.grad_norm([p.grad for p in optimizer.parameters if p.grad is not None])
         else:
-            norm = optim.clip_grad_norm(self.optimizer.parameters, self.options.clip)
+            norm = optim.clip_grad_norm(optimizer.parameters, self.options.clip)
         terms = {f"train_{name}": term.data for name, term in loss.terms.items()}
         return {"train_loss": loss.total.data, "gradient_norm": norm, **terms}
-
-    def _compute_and_update(self, batch: Array) -> dict[str, Array]:
-        """What a device replays."""
-        values = self._compute(batch)
-        self.optimizer.apply()
-        return values
 
     def check(self) -> None:
         """Raise NotFinite where a step's loss or gradient was not finite. It waits for the device."""
@@ -235,20 +262,6 @@ class Trainer:
         except NotFinite as error:
             raise self._not_finite(str(error)) from None
         self.saved = (path, self.optimizer.steps)
-
-
-def _undo(model: Any) -> Callable[[], None]:
-    """Remember what a step changes before the parameters are updated; the function that sets it back."""
-    buffers = [(t, t.data.copy()) for _, t in model.named_tensors() if isinstance(t, nn.Buffer)]
-    counted = model.counted() if hasattr(model, "counted") else None
-
-    def undo() -> None:
-        for t, before in buffers:
-            t.data[...] = before
-        if counted is not None:
-            model.count_on(counted)
-
-    return undo
 
 
 @contextmanager

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from minivae import backend
+from minivae import backend, nn
 from minivae.backend import Array, fuse
 from minivae.errors import NotFinite
+from minivae.optim import Optimizer
 from minivae.options import Options
 
 
@@ -63,3 +66,26 @@ def check_gradients(model: Any) -> None:
             f"minivae: no gradient reaches {names}: training leaves them as they are; does the loss use them?",
             file=sys.stderr,
         )
+
+
+def remember(model: Any, optimizers: Sequence[Optimizer]) -> Callable[[], None]:
+    """Remember a model's buffers and counts, and the parameters and state of optimisers; what sets them back.
+
+    optimizers: those that move before it is known whether all of a step is finite.
+    """
+    arrays = [t.data for _, t in model.named_tensors() if isinstance(t, nn.Buffer)]
+    for optimizer in optimizers:
+        arrays += [*(p.data for p in optimizer.parameters), *itertools.chain(*optimizer.state.values())]
+    before = [a.copy() for a in arrays]
+    moved = [(optimizer.steps, list(optimizer.counts)) for optimizer in optimizers]
+    counted = model.counted() if hasattr(model, "counted") else None
+
+    def undo() -> None:
+        for a, kept in zip(arrays, before, strict=True):
+            a[...] = kept
+        for optimizer, (steps, counts) in zip(optimizers, moved, strict=True):
+            optimizer.steps, optimizer.counts = steps, counts
+        if counted is not None:
+            model.count_on(counted)
+
+    return undo

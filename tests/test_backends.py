@@ -3,7 +3,9 @@
 CuPy is the strict stand-in for it, or with `pytest --backend cupy` itself.
 """
 
+import functools
 import math
+import operator
 import re
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import strict
 from minivae import Tensor, backend, checkpoint, checks, models, ops, optim
 from minivae.cases import CASES
 from minivae.data import Dataset, Split
+from minivae.players import players_of
 from minivae.testing import check_op
 from minivae.train import Options, Trainer
 
@@ -31,9 +34,14 @@ MODELS = {
     "vae pixel": ("vae", {"likelihood": "gaussian", "variance": "pixel", "free_bits": 0.1}),
     "beta-vae": ("beta-vae", {"capacity": 2.0, "likelihood": "gaussian"}),
     "iwae": ("iwae", {}),
+    "factorvae": ("factorvae", {"judge": (8, 8)}),
+    "wae": ("wae", {}),
+    "gan": ("gan", {}),
+    "vaegan": ("vaegan", {"arch": "conv", "channels": (2,), "hidden": (6,)}),
     "vqvae": ("vqvae", {"codes": 8, "dim": 4, "channels": (4, 4), "residual_blocks": 1}),
     "vqvae gradient": ("vqvae", {"codes": 8, "dim": 4, "channels": (4,), "quantizer": "gradient"}),
     "vqvae rotation": ("vqvae", {"codes": 8, "dim": 4, "channels": (4,), "estimator": "rotation"}),
+    "vqvae2": ("vqvae2", {"codes": 8, "dim": 4, "channels": (4, 4)}),
     "vqvae fsq": ("vqvae", {"channels": (4,), "quantizer": "fsq"}),
 }
 every_model = pytest.mark.parametrize("kind", MODELS)
@@ -80,11 +88,11 @@ class Run:
 
     def step(self):
         self.optimizer.zero_grad()
-        loss = self.model.loss(self.x, self.rng)
-        loss.total.backward()
+        losses = [player.loss(self.x, self.rng) for player in players_of(self.model).values()]
+        functools.reduce(operator.add, (loss.total for loss in losses)).backward()
         optim.clip_grad_norm(self.optimizer.parameters, 1.0)
         self.optimizer.step()
-        return loss
+        return losses[-1]
 
     def gradients(self):
         return [backend.to_numpy(p.grad) for p in self.optimizer.parameters]

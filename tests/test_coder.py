@@ -1,5 +1,7 @@
 """rANS and files of codes: what goes in comes out, at the price of its information, and damage is one sentence."""
 
+import zlib
+
 import numpy
 import pytest
 from anywhere import host, np
@@ -52,6 +54,13 @@ def test_a_table_is_whole_and_leaves_nothing_out():
     for bad in ([0.5, numpy.nan], [-0.1, 1.1], []):
         with pytest.raises(ValueError, match="probabilities must be"):
             table(bad)
+
+
+def test_the_state_stays_below_its_bound():
+    """A symbol of 2^16 places takes the state from 2^32 to 2^40: the first at which one of 1 place writes a word."""
+    bounds = numpy.array([[0, 1 << 16, (1 << 16) + 1, TOTAL]] * 2)
+    symbols = numpy.array([1, 0])  # the last one is pushed first
+    assert (Decoder(coded(bounds, symbols)).take(bounds) == symbols).all()
 
 
 def test_streams_that_are_cut_or_too_long():
@@ -164,6 +173,14 @@ def test_other_bits_of_the_probabilities_are_noticed(prior, monkeypatch):
     monkeypatch.setattr(compression, "probabilities", lambda logits: exact(logits * 1.001))
     with pytest.raises(InputError, match="this machine computes other bits"):
         compression.decompress(prior, data)
+
+
+def test_codes_that_do_not_fit_their_checksum_are_not_handed_out(prior):
+    data = bytearray(compression.compress(prior, host(images(4))).data[:-4])
+    at = compression.HEADER.size - 8  # the checksum of the codes, before the length
+    data[at] ^= 1
+    with pytest.raises(InputError, match="gives other codes than were put in"):
+        compression.decompress(prior, bytes(data) + compression.CHECK.pack(zlib.crc32(data)))
 
 
 def test_a_prior_that_is_told_classes_cannot_compress():

@@ -8,18 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minivae import metrics
-from minivae.data.sprites import FACTORS, render
-
-SIZES = {"color": 1, "shape": 3, "scale": 6, "x": 8}  # of a small world; the colour never changes
-
-
-def stacked(factors):
-    """The "image" of a cell of the small world is its factors."""
-    return np.stack([factors[name] for name in SIZES], axis=1)
-
-
-def beta_score(encode, seed=0, **options):
-    return metrics.beta_vae_score(encode, stacked, SIZES, np.random.default_rng(seed), **options)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.lists(st.integers(0, 5), min_size=1, max_size=20))
@@ -102,51 +90,6 @@ def test_codes_and_labels_that_do_not_fit(measure):
 def test_more_neighbours_than_codes(k):
     with pytest.raises(ValueError, match="from 1 to 4"):
         metrics.nearest_neighbour_accuracy(np.zeros((4, 2)), np.zeros(4), np.zeros((4, 2)), np.zeros(4), k)
-
-
-def test_a_perfect_code_has_the_beta_vae_score_1_however_it_is_arranged():
-    assert beta_score(lambda x: x[:, 1:]) == 1
-    assert beta_score(lambda x: -x[:, [3, 1, 2]]) == 1
-    assert beta_score(lambda x: x[:, [2, 3, 1]] * [1, -10, 0.1] + 5) == 1
-
-
-def test_noise_has_the_beta_vae_score_of_chance():
-    rng = np.random.default_rng(1)
-    score = beta_score(lambda x: rng.standard_normal((len(x), 3)), test=2000)
-    assert score == pytest.approx(1 / 3, abs=5 * math.sqrt(2 / 9 / 2000))
-
-
-def test_a_code_of_some_factors_scores_between():
-    """Of the shape alone: whether it is shared is known, but of the two others only a guess remains."""
-    assert beta_score(lambda x: x[:, 1:2]) == pytest.approx(2 / 3, abs=0.08)
-
-
-def test_few_pairs_make_the_beta_vae_score_harder():
-    blurred = np.random.default_rng(2)
-
-    def encode(x):
-        return x[:, 1:] / [2, 5, 7] + 0.5 * blurred.standard_normal((len(x), 3))
-
-    assert beta_score(encode, pairs=1) + 0.2 < beta_score(encode, pairs=100)
-
-
-def test_the_beta_vae_score_on_sprites_of_a_code_that_sees_positions():
-    """The middle of the ink gives posX and posY away, its amount something of shape and scale."""
-
-    def encode(images):
-        ink = images[:, 0] / 255
-        total = ink.sum((1, 2))
-        return np.stack([total, ink.sum(1) @ np.arange(64) / total, ink.sum(2) @ np.arange(64) / total], axis=1)
-
-    score = metrics.beta_vae_score(encode, render, FACTORS, np.random.default_rng(0), 16, 150, 100)
-    assert 0.6 < score < 0.95
-
-
-@pytest.mark.parametrize("bad", [{"sizes": {"a": 1, "b": 2}}, {"pairs": 0}, {"train": 0}, {"test": 0}])
-def test_the_beta_vae_score_of_nothing(bad):
-    options = {"sizes": SIZES, **bad}
-    with pytest.raises(ValueError, match="at least two factors"):
-        metrics.beta_vae_score(lambda x: x, stacked, rng=np.random.default_rng(0), **options)
 
 
 def test_active_units_are_those_whose_mean_varies():

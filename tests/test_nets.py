@@ -75,10 +75,10 @@ def test_every_activation_is_the_one_that_is_named(name):
     at = layer(Tensor(np.array([-1.0, 2.0]))).numpy()
     expected = {
         "relu": (0, 2), "tanh": np.tanh([-1, 2]), "elu": (np.expm1(-1), 2), "sigmoid": (0.26894142, 0.88079708),
-        "gelu": (-0.15865525, 1.95449974), "silu": (-0.26894142, 1.76159416),
+        "leaky-relu": (-0.2, 2), "gelu": (-0.15865525, 1.95449974), "silu": (-0.26894142, 1.76159416),
     }  # fmt: skip
     np.testing.assert_allclose(at, expected[name], rtol=1e-6)
-    assert kinds(nets.dense_encoder((1, 2, 2), (3,), 2, name))[2].lower() == name
+    assert kinds(nets.dense_encoder((1, 2, 2), (3,), 2, name))[2].lower() == name.replace("-", "")
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,7 @@ def test_a_mask_lets_through_what_it_says(mask, reaches, kernel):
     layer = nn.MaskedConv2d(2, 3, kernel, mask)
     grid = [(y, x) for y in range(h) for x in range(w)]
     expected = [
-        [
-            reaches(v - y, u - x) and abs(v - y) <= kernel[0] // 2 and abs(u - x) <= kernel[1] // 2
-            for v, u in grid
-        ]
+        [reaches(v - y, u - x) and abs(v - y) <= kernel[0] // 2 and abs(u - x) <= kernel[1] // 2 for v, u in grid]
         for y, x in grid
     ]
     assert (seen(layer, h, w, 2) == np.array(expected)).all()

@@ -243,7 +243,8 @@ def test_every_system_has_a_row(results: Any) -> None:
     assert list(results.EXPERIMENTS) == [
         "linear-ae", "deep-ae", "conv-ae", "dae", "context", "stacked-ae", "documents",
         "vae", "conv-vae", "vae-gaussian", "estimators", "iwae", "naive",
-        "beta-vae", "kl-schedules", "beta-score",
-        "vqvae", "vqvae-cifar10", "codebook-use", "outliers", "representation",
+        "beta-vae", "kl-schedules", "beta-score", "flow", "hvae", "cvae", "completion", "lagging", "disentanglement",
+        "wae", "gan",
+        "vqvae", "vqvae-cifar10", "codebook-use", "pixelcnn", "rate-distortion", "vqvae2", "outliers", "representation",
         "reparameterisations", "sampling",
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from minivae.tensor import as_tensor
 from minivae.train import Trainer
 
 SHAPE = (1, 8, 8)
+VQVAE = {"shape": list(SHAPE), "codes": 6, "dim": 3, "channels": [4]}
 # name of the case: model, its arguments, options of training
 CASES = {
     "ae": ("ae", {"hidden": [8], "latent": 3}, {}),
@@ -24,15 +25,26 @@ CASES = {
     "vae": ("vae", {"hidden": [8], "latent": 2}, {"anneal": 2, "lr_schedule": "cosine", "binarize": True}),
     "beta-vae": ("beta-vae", {"hidden": [8], "latent": 2, "capacity": 5.0}, {"anneal": 2, "optimizer": "adamw"}),
     "iwae": ("iwae", {"hidden": [8], "latent": 2, "k": 3}, {"on_nan": "skip"}),
+    "beta-tcvae": ("beta-tcvae", {"hidden": [8], "latent": 2}, {"anneal": 0}),
+    "cvae": ("cvae", {"hidden": [8], "latent": 2, "classes": 3}, {"binarize": True}),
+    "completion": ("completion", {"hidden": [8], "latent": 2}, {"binarize": True}),
+    "hvae": ("hvae", {"hidden": [8]}, {"anneal": 2}),
+    "pixelvae": ("pixelvae", {"latent": 2, "width": 4, "layers": 2}, {"binarize": True, "inner_steps": 10}),
+    "factorvae": ("factorvae", {"hidden": [8], "latent": 2, "judge": [4, 4]}, {"clip": 1.0, "lr_schedule": "cosine"}),
+    "wae": ("wae", {"hidden": [8], "latent": 2}, {}),
+    "gan": ("gan", {"hidden": [8], "latent": 2}, {"on_nan": "skip"}),
+    "vaegan": ("vaegan", {"hidden": [8], "latent": 2}, {"optimizer": "sgd"}),
     "vqvae": ("vqvae", {"codes": 6, "dim": 3, "channels": [4]}, {}),
     "vqvae, codes as parameters": ("vqvae", {"codes": 6, "dim": 3, "channels": [4], "quantizer": "gradient"}, {}),
+    "vqvae2": ("vqvae2", {"codes": 6, "dim": 3, "channels": [4, 4]}, {}),
+    "prior": ("prior", {"codec": {"model": "vqvae", "arguments": VQVAE}, "width": 4, "layers": 2, "kernel": 3}, {}),
     "vqvae, fsq": ("vqvae", {"quantizer": "fsq", "levels": [3, 2], "channels": [4]}, {}),
 }
 
 
 def blocks(n: int, seed: int) -> Split:
     rng = np.random.default_rng(seed)
-    return Split(np.kron(rng.integers(0, 256, (n, 1, 2, 2)), np.ones((4, 4))).astype(np.uint8))
+    return Split(np.kron(rng.integers(0, 256, (n, 1, 2, 2)), np.ones((4, 4))).astype(np.uint8), np.arange(n) % 3)
 
 
 DATA = Dataset("blocks", blocks(44, 0), blocks(12, 1))  # 5 batches of 10 an epoch, the last of 4
@@ -43,7 +55,9 @@ def trainer(case: str, **more: object) -> Trainer:
     manual_seed(0)
     arguments = {"shape": list(SHAPE), **arguments}
     made = Options(**{"epochs": 3, "batch_size": 10, "lr": 5e-3} | options | more)
-    return Trainer(models.build(name, **arguments), DATA, made, (name, arguments), "blocks")
+    model = models.build(name, **arguments)
+    data = model.examples(DATA) if name == "prior" else DATA
+    return Trainer(model, data, made, (name, arguments), "blocks")
 
 
 def again(case: str, path: Path, **more: object) -> Trainer:

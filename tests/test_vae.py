@@ -249,8 +249,8 @@ def test_arguments_that_cannot_work(arguments):
 
 
 def test_an_unknown_model():
-    with pytest.raises(InputError, match="'gan'"):
-        models.build("gan", shape=SHAPE)
+    with pytest.raises(InputError, match="'transformer'"):
+        models.build("transformer", shape=SHAPE)
 
 
 def test_images_of_another_shape():

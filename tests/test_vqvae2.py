@@ -1,7 +1,8 @@
 """The VQ-VAE-2: one level is the VQ-VAE; several levels, their codes and the prior of all of them."""
 
+import numpy
 import pytest
-from anywhere import np
+from anywhere import host, np
 
 from minivae import InputError, manual_seed, models
 from minivae.data import Dataset, Split
@@ -106,8 +107,8 @@ def test_arguments_that_are_none():
 
 
 def dataset(n=240):
-    x = (images(n) * 255).astype(np.uint8)
-    labels = (x[:, 0, 0, 0] // 255).astype(np.int64)
+    x = (host(images(n)) * 255).astype(numpy.uint8)
+    labels = (x[:, 0, 0, 0] // 255).astype(numpy.int64)
     return Dataset("squares", Split(x[:-40], labels[:-40]), Split(x[-40:], labels[-40:]), ("dark", "bright"))
 
 
@@ -123,17 +124,19 @@ def test_a_prior_learns_the_codes_and_leaves_the_codec_as_it_is(build):
     codec = trained(build)
     before = codec.state_dict()
     prior = Prior(codec, SHAPE, width=8, layers=3, kernel=3, classes=2)
+    assert all(name.startswith("networks") for name, _ in prior.named_parameters())
     examples = prior.examples(dataset())
-    codes = codec.encode(dataset().test.images.astype(np.float32) / 255).reshape(40, -1)
-    assert (examples.test.images[:, 1:] == codes).all() and (examples.test.images[:, 0] == dataset().test.labels).all()
+    codes = codec.encode(np.array(dataset().test.images.astype(np.float32) / 255)).reshape(40, -1)
+    labels = examples.test.images[:, 0]
+    assert (examples.test.images[:, 1:] == host(codes)).all() and (labels == dataset().test.labels).all()
     trainer = Trainer(prior, examples, Options(epochs=2, batch_size=20, lr=5e-3))
     trainer.run()
     first, last = trainer.history[0]["train_loss"], trainer.history[-1]["train_loss"]
     assert last < 0.9 * first
     for name, a in codec.state_dict().items():
         np.testing.assert_array_equal(a, before[name], err_msg=name)
-    loss = prior.loss(examples.test.images)
-    nll = prior.nll(codes, examples.test.images[:, 0])
+    loss = prior.loss(np.array(examples.test.images))
+    nll = prior.nll(codes, np.array(labels))
     assert loss.total.item() == pytest.approx(float(nll.mean()), rel=1e-5)
     assert loss.terms["nats_per_code"].item() == pytest.approx(float(nll.mean()) / codes.shape[1], rel=1e-5)
     assert prior.sample(3, np.random.default_rng(0), np.array([1, 1, 0])).shape == (3, *SHAPE)

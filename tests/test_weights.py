@@ -100,7 +100,7 @@ def damaged(folder, path, how):
     elif how == "list":
         numpy_files.save_file(state, path, {weights.KEY: "[]"})
     elif how == "model":
-        weights.save(path, state, header | {"model": "gan"})
+        weights.save(path, state, header | {"model": "transformer"})
     elif how == "arguments":
         weights.save(path, state, header | {"arguments": {"shape": "round"}})
     elif how == "sizes":
@@ -116,7 +116,7 @@ def damaged(folder, path, how):
 DAMAGED = {
     "missing": "there are no weights", "text": "cannot be read as safetensors", "empty": "cannot be read",
     "truncated": "cannot be read", "long": "cannot be read", "bfloat16": "cannot be read", "foreign": "does not tell",
-    "header": "no JSON object", "list": "no JSON object", "model": "unknown model 'gan'",
+    "header": "no JSON object", "list": "no JSON object", "model": "unknown model 'transformer'",
     "nan": "'decoder.0.bias' in", "arguments": "not a checkpoint of a model", "names": "is missing",
     "options": "does not tell", "sizes": "'encoder.1.weight' has shape (8, 64) instead of (9, 64)",
 }  # fmt: skip
@@ -156,7 +156,8 @@ def test_without_the_package_the_extra_is_named(folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_model_goes_out_and_in(name, tmp_path):
-    arguments = models.arguments(name, shape=(1, 8, 8))
+    codec = {"model": "vqvae", "arguments": {"shape": [1, 8, 8], "channels": [4]}}
+    arguments = models.arguments(name, shape=(1, 8, 8), **({"codec": codec} if name == "prior" else {}))
     model = models.build(name, **arguments)
     header = {"model": name, "arguments": arguments, "data": "glyphs", "options": {"binarize": False}}
     weights.save(tmp_path / "a.safetensors", model.state_dict(), header)

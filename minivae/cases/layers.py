@@ -10,9 +10,26 @@ from hypothesis import strategies as st
 
 from minivae import backend, nn, ops
 from minivae.cases.case import Case, case
-from minivae.models import FSQ, PixelCNN, VectorQuantizer, autoencoder, vae
+from minivae.data import Labelled
+from minivae.models import (
+    FSQ,
+    PixelCNN,
+    VectorQuantizer,
+    autoencoder,
+    completion,
+    cvae,
+    factorvae,
+    gan,
+    hvae,
+    pixelvae,
+    tcvae,
+    vae,
+    vaegan,
+    wae,
+)
 from minivae.models.flow import IAF, Planar
 from minivae.models.likelihood import Likelihood, likelihood
+from minivae.models.wae import mmd
 from minivae.tensor import Tensor, as_tensor
 from minivae.testing import Strategy, arrays
 
@@ -33,13 +50,42 @@ def _layer(build: Callable[[], nn.Module], x: Strategy, call: Callable[..., Any]
 def _loss(model: Any, levels: Any) -> Tensor:
     """A model's whole loss, with the same noise at each call. levels: images in grey levels, which have no gradient."""
     x = as_tensor(levels).data.astype(model.parameters()[0].dtype) / 255
+    if getattr(model, "needs_labels", False):
+        x = Labelled(x, backend.current().arange(len(x)))
     loss: Tensor = model.loss(x, backend.current().generator(0)).total
     return loss
+
+
+def _completion(model: Any, levels: Any) -> Tensor:
+    """Its loss with a constant guess: that of the baseline is one to the other networks, but not to differences."""
+    model.guess = lambda x: 3 * x - 1
+    return _loss(model, levels)
 
 
 def _model(build: Callable[..., nn.Module], **options: Any) -> Case:
     """The loss of a small model as a function of all its parameters."""
     return _layer(lambda: build((1, 2, 2), hidden=(2,), latent=2, activation="tanh", **options), _levels, _loss)
+
+
+def _played(build: Callable[..., Any], name: str, **options: Any) -> Case:
+    """The loss of one player of a small model as a function of its own parameters; those of the others stand still."""
+
+    def made() -> Any:
+        return build((1, 2, 2), hidden=(2,), latent=2, **options)
+
+    def fn(levels: Any, *values: Tensor) -> Tensor:
+        model = made()
+        own = model.players()[name].parameters
+        for parameter in model.parameters():
+            still = backend.current().asarray(np.linspace(-1, 1, parameter.size).reshape(parameter.shape))
+            parameter.data = still.astype(values[0].dtype)
+        for parameter, value in zip(own, values, strict=True):
+            parameter.data, parameter._node = value.data, value._node
+        x = as_tensor(levels).data.astype(values[0].dtype) / 255
+        total: Tensor = model.players()[name].loss(x, backend.current().generator(0)).total
+        return total
+
+    return Case(fn, (_levels, *(arrays(p.shape, low=-1, high=1) for p in made().players()[name].parameters)))
 
 
 def _nll(p: Likelihood, axis: Any = None) -> Case:
@@ -118,6 +164,27 @@ LAYERS: dict[str, Case] = {
     "models.vae.free_bits": _model(vae, free_bits=0.05, samples=2),
     "models.vae.capacity": _model(vae, capacity=1.0, beta=3.0, likelihood="gaussian"),
     "models.vae.k": _model(vae, k=3, samples=2),
+    "models.tcvae": _model(tcvae, data_size=7, alpha=0.5, beta=3.0, gamma=2.0),
+    "models.cvae": _model(cvae, classes=2),
+    "models.cvae.conv": _model(cvae, classes=2, arch="conv", channels=(1,)),
+    "models.completion": _layer(
+        lambda: completion((1, 2, 2), 2, hidden=(2,), latent=1, activation="tanh"), _levels, _completion
+    ),
+    "models.mmd": case(mmd, arrays((3, 2)), arrays((4, 2))),
+    "models.wae": _model(wae),
+    "models.factorvae": _played(factorvae, "vae", judge=(2,), activation="tanh"),
+    "models.factorvae.discriminator": _played(factorvae, "discriminator", judge=(2,)),
+    "models.gan": _played(gan, "generator", activation="tanh"),
+    "models.gan.discriminator": _played(gan, "discriminator", activation="tanh"),
+    "models.vaegan": _played(vaegan, "encoder", activation="tanh"),
+    "models.vaegan.decoder": _played(vaegan, "decoder", activation="tanh"),
+    "models.vaegan.discriminator": _played(vaegan, "discriminator", activation="tanh"),
+    "models.hvae": _layer(
+        lambda: hvae((1, 2, 2), hidden=(2,), latents=(2, 1), activation="tanh", samples=2), _levels, _loss
+    ),
+    "models.pixelvae": _layer(
+        lambda: pixelvae((1, 2, 2), hidden=(2,), latent=1, width=1, layers=1, activation="tanh"), _levels, _loss
+    ),
     "models.vae.planar": _model(vae, flow="planar", depth=1),
     "models.vae.conv": _model(vae, arch="conv", channels=(1,), likelihood="logistic"),
     "models.autoencoder": _model(autoencoder, arch="conv", channels=(1,)),

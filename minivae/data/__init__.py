@@ -6,7 +6,7 @@ import os
 
 from minivae.data.batches import Batches
 from minivae.data.cifar10 import cifar10
-from minivae.data.dataset import Dataset, Split
+from minivae.data.dataset import Dataset, Labelled, Split
 from minivae.data.documents import documents
 from minivae.data.dsprites import dsprites
 from minivae.data.folder import from_path, read_images
@@ -21,6 +21,7 @@ from minivae.errors import InputError
 __all__ = [
     "Batches",
     "Dataset",
+    "Labelled",
     "Split",
     "cifar10",
     "documents",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from minivae import backend
 from minivae.backend import Backend
-from minivae.data.dataset import Array, Split
+from minivae.data.dataset import Array, Labelled, Split
 from minivae.errors import InputError
 
 
@@ -20,21 +21,33 @@ class Batches:
     copied nor reordered: a permutation of indices is drawn, and each batch is gathered from it.
     xp: the backend of the batches, NumPy if not given. A device gathers them from the images in its own memory,
     where the order is sent once an epoch; from data that do not fit there each batch is sent as it is needed.
-    Raises InputError if batch_size < 1 or seed < 0.
+    labels: batches are `Labelled`, for a model that needs them.
+    Raises InputError if batch_size < 1 or seed < 0, or where there are no labels to give.
     """
 
     def __init__(
-        self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True, xp: Backend | None = None
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        xp: Backend | None = None,
+        labels: bool = False,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}: give a whole number of at least 1.")
         if seed < 0:
             raise InputError(f"the seed is {seed}: give a whole number of at least 0.")
+        if labels and split.labels is None:
+            raise InputError(
+                "this model is told the class of each image, but these data have no labels: choose others."
+            )
         self.split = split
         self.xp = xp or backend.host()
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self.labels = None if not labels else self.xp.asarray(split.labels) if self.resident else split.labels
 
     def __len__(self) -> int:
         """The number of batches in an epoch; the last may be smaller than the others."""
@@ -45,8 +58,8 @@ class Batches:
         """Whether the images lie where the batches are made."""
         return self.xp is backend.host() or self.split.resident(self.xp) is not self.split.images
 
-    def epoch(self, n: int, start: int = 0) -> Iterator[Array]:
-        """The batches (B, C, H, W) of epoch n, from batch number `start` on.
+    def epoch(self, n: int, start: int = 0) -> Iterator[Any]:
+        """The batches (B, C, H, W) of epoch n, from batch number `start` on; with labels, `Labelled` ones.
 
         Each is a fresh array, which the caller may keep or change.
         Raises InputError unless n >= 0 and 0 <= start <= len(self).
@@ -69,7 +82,13 @@ class Batches:
         firsts = range(start * self.batch_size, count, self.batch_size)
         return (order[first : first + self.batch_size] for first in firsts)
 
-    def gather(self, indices: Array) -> Array:
-        """The images at the indices, (B, C, H, W)."""
-        images: Array = self.xp.images(self.split.resident(self.xp), indices)
-        return images
+    def random(self, rng: np.random.Generator) -> Any:
+        """A batch of images drawn without replacement, besides those of the epochs."""
+        count = len(self.split)
+        drawn = rng.choice(count, min(self.batch_size, count), replace=False)
+        return self.gather(self.xp.asarray(drawn) if self.resident else drawn)
+
+    def gather(self, indices: Array) -> Any:
+        """The images at the indices, (B, C, H, W); with labels, `Labelled` ones."""
+        images = self.xp.images(self.split.resident(self.xp), indices)
+        return images if self.labels is None else Labelled(images, self.xp.asarray(self.labels[indices]))

@@ -44,6 +44,17 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """A batch for a model that needs labels: images (N, ...) and labels (N,), of one backend."""
+
+    images: Array
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A named pair of splits. `classes` names the labels: ("0", "1", ...).
 

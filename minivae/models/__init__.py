@@ -9,20 +9,30 @@ from typing import Any
 
 from minivae import nn
 from minivae.errors import InputError
+from minivae.models.arvae import PixelVAE, pixelvae
 from minivae.models.autoencoder import Autoencoder, autoencoder, stack
+from minivae.models.cvae import CVAE, Completion, completion, cvae
+from minivae.models.factorvae import FactorVAE, factorvae
 from minivae.models.fsq import FSQ
+from minivae.models.gan import GAN, gan
+from minivae.models.hvae import HVAE, hvae
 from minivae.models.kmeans import kmeans
-from minivae.models.loss import Loss
+from minivae.models.loss import Loss, Player
 from minivae.models.pixelcnn import PixelCNN
 from minivae.models.prior import Prior, prior
 from minivae.models.quantizer import VectorQuantizer
+from minivae.models.tcvae import TCVAE, tcvae
 from minivae.models.vae import VAE, vae
+from minivae.models.vaegan import VAEGAN, vaegan
 from minivae.models.vqvae import VQVAE, vqvae
 from minivae.models.vqvae2 import VQVAE2, vqvae2
+from minivae.models.wae import WAE, wae
 
 __all__ = [
-    "FSQ", "MODELS", "VAE", "VQVAE", "VQVAE2", "Autoencoder", "Loss", "PixelCNN", "Prior", "VectorQuantizer",
-    "arguments", "autoencoder", "build", "kmeans", "prior", "stack", "vae", "vqvae", "vqvae2",
+    "CVAE", "FSQ", "GAN", "HVAE", "MODELS", "TCVAE", "VAE", "VAEGAN", "VQVAE", "VQVAE2", "WAE", "Autoencoder",
+    "Completion", "FactorVAE", "Loss", "PixelCNN", "PixelVAE", "Player", "Prior", "VectorQuantizer", "arguments",
+    "autoencoder", "build", "completion", "cvae", "factorvae", "gan", "hvae", "kmeans", "pixelvae", "prior",
+    "stack", "tcvae", "vae", "vaegan", "vqvae", "vqvae2", "wae",
 ]  # fmt: skip
 
 # The presets: a builder with its defaults
@@ -33,7 +43,16 @@ MODELS: dict[str, Callable[..., Any]] = {
     "context": partial(autoencoder, corruption="block"),
     "vae": vae,
     "beta-vae": partial(vae, beta=4.0, latent=10),
+    "beta-tcvae": tcvae,
+    "factorvae": factorvae,
+    "cvae": cvae,
+    "completion": completion,
+    "hvae": hvae,
+    "pixelvae": pixelvae,
     "iwae": partial(vae, k=5, hidden=(200, 200), activation="tanh", latent=50),
+    "wae": wae,
+    "gan": gan,
+    "vaegan": vaegan,
     "vqvae": vqvae,
     "vqvae2": vqvae2,
     "prior": prior,

@@ -12,12 +12,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from minivae import nn
 from minivae.errors import InputError
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid}
+ACTIVATIONS: dict[str, Any] = {
+    "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid,
+    "leaky-relu": partial(nn.LeakyReLU, 0.2),  # the slope of discriminators [Radford et al. 2016]
+}  # fmt: skip
 Shape = tuple[int, ...]
 
 
@@ -141,7 +145,7 @@ def check_sizes(**sizes: Any) -> None:
 
 
 def activation_layer(name: str) -> Any:
-    """The class of an activation by its name."""
+    """What makes an activation of a name."""
     if name not in ACTIVATIONS:
         raise InputError(f"unknown activation '{name}': choose one of {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]

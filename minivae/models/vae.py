@@ -87,7 +87,12 @@ class VAE(nn.Module):
         """Codes z of q(z | x), (*shape, N, latent), and log q(z | x), (*shape, N)."""
         if self.q is not None:
             return self.q(self.encoder(as_tensor(x)), shape, rng)
-        mu, logvar = self.posterior(x)
+        return self._reparameterized(*self.posterior(x), rng, shape)
+
+    def _reparameterized(
+        self, mu: Tensor, logvar: Tensor, rng: Any, shape: tuple[int, ...] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """z of N(mu, diag(e^logvar)), and its log-density."""
         eps = _noise(shape + mu.shape, rng)
         return ops.reparameterize(mu, logvar, eps), _log_posterior(eps, logvar)
 
