@@ -33,9 +33,15 @@ BITS = {
     "models.Gaussian": 2, "models.DiscretizedLogistic": 5, "models.Bernoulli": 3, "models.Multinomial": 3,
     # one rounding more than two
     "exp": 2, "logsumexp": 3, "cos": 2, "softplus": 2, "log1p": 2, "kl_unit_normal": 2,
+    # losses of the others, with their differences of samples, of classes and of two networks' opinions
+    "models.PixelCNN": 12, "models.Planar": 8, "models.IAF": 7, "models.tcvae": 7, "models.cvae": 6,
+    "models.cvae.conv": 12, "models.completion": 7, "models.mmd": 7, "models.wae": 8, "models.factorvae": 7,
+    "models.factorvae.discriminator": 7, "models.gan": 4, "models.gan.discriminator": 10, "models.vaegan": 8,
+    "models.vaegan.decoder": 6, "models.vaegan.discriminator": 13, "models.pixelvae": 7,
     # differences from a code, of a vector from a plane, and 1 - y^2 of tanh
     "models.VectorQuantizer.codebook": 5, "rotation_trick": 3, "models.FSQ.bound": 5,
 }  # fmt: skip
+OTHER_NOISE = {"models.hvae", "models.vae.planar"}  # drawn in the dtype of the parameters: other numbers in float64
 
 
 def gradients(fn, args, dtype):
@@ -52,10 +58,10 @@ def is_float(a):
 
 
 def test_the_table_names_rows_that_exist():
-    assert set(BITS) <= set(CASES)
+    assert set(BITS) | OTHER_NOISE <= set(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in OTHER_NOISE])
 @given(data=st.data())
 @settings(derandomize=True)  # the bits are measured: a new draw must not be able to exceed them by an ulp
 def test_bits_lost(name, data):

@@ -169,9 +169,11 @@ class CuPy(Backend):
     def images(self, images: Any, indices: Any) -> Array:
         if type(images) is not self.ndarray:  # on the host: CuPy copies from pinned memory, and does not wait
             images, indices = self.module.asarray(images[indices]), self.module.arange(len(indices))
+        dtype = images.dtype.name
+        if dtype not in kernels.GATHER_IMAGES:  # codes
+            return images[indices]
         shape = (len(indices), *images.shape[1:])
         out = self.module.empty(shape, dtype=np.float32)
-        dtype = images.dtype.name
         kernel = self.kernel(f"gather_{dtype}", kernels.GATHER_IMAGES[dtype])
         self.launch(kernel, out.size, images, indices, out, np.int64(math.prod(images.shape[1:])))
         return out

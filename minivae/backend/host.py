@@ -97,7 +97,7 @@ class Backend:
         return images
 
     def images(self, images: Array, indices: Array) -> Array:
-        """The images at the indices in a new float32 array, bytes as 0 to 1."""
+        """The images at the indices in a new float32 array, bytes as 0 to 1; or rows of codes, whole numbers."""
         gathered = images[indices]
         if gathered.dtype == np.uint8:  # divided in one pass; x * (1 / 255) would round twice
             return np.divide(gathered, 255, dtype=np.float32)
