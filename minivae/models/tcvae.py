@@ -17,8 +17,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from minivae import backend, nn, ops
 from minivae.backend import Array
 from minivae.errors import InputError
@@ -88,14 +86,13 @@ def stratified(batch: int, data_size: int) -> Array:
     With M = B - 1 others: 1/N for the image of the code itself, (N - M) / (N M) for one of the others, 1/M for the
     rest. Their sum over j is 1, and the estimate of q(z) is right in the mean.
     """
-    m, n = batch - 1, max(batch, data_size)
+    xp, m, n = backend.current(), batch - 1, max(batch, data_size)
     if m == 0:
-        return backend.current().zeros((1, 1))
-    weights = np.full((batch, batch), 1 / m)
-    own = np.arange(batch)
-    weights[own, own] = 1 / n
-    weights[own, (own + 1) % batch] = (n - m) / (n * m)
-    return backend.current().asarray(np.log(weights))
+        return xp.zeros((1, 1))
+    i = xp.arange(batch)
+    ahead = (i - i[:, None]) % batch  # 0: its own image; 1: the one of the others that stands for all that are left
+    others = xp.where(ahead == 1, math.log((n - m) / (n * m)), -math.log(m))
+    return xp.where(ahead == 0, -math.log(n), others)
 
 
 def tcvae(
