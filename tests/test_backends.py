@@ -16,12 +16,13 @@ import strict
 
 from minivae import Tensor, backend, checkpoint, checks, models, ops, optim
 from minivae.cases import CASES
-from minivae.data import Dataset, Split
+from minivae.data import Dataset, Labelled, Split
 from minivae.players import players_of
 from minivae.testing import check_op
 from minivae.train import Options, Trainer
 
 SHAPE = (1, 8, 8)
+CODEC = {"model": "vqvae", "arguments": {"shape": SHAPE, "codes": 8, "dim": 4, "channels": (4,)}}
 IMAGES = np.random.default_rng(0).random((16, *SHAPE), dtype=np.float32)
 MODELS = {
     "ae": ("ae", {}),
@@ -34,6 +35,15 @@ MODELS = {
     "vae pixel": ("vae", {"likelihood": "gaussian", "variance": "pixel", "free_bits": 0.1}),
     "beta-vae": ("beta-vae", {"capacity": 2.0, "likelihood": "gaussian"}),
     "iwae": ("iwae", {}),
+    "vae planar": ("vae", {"flow": "planar"}),
+    "vae iaf": ("vae", {"flow": "iaf"}),
+    "linear-ae": ("linear-ae", {}),
+    "beta-tcvae": ("beta-tcvae", {}),
+    "cvae": ("cvae", {"classes": 3}),
+    "completion": ("completion", {"hidden": (8, 8), "latent": 4}),
+    "hvae": ("hvae", {}),
+    "pixelvae": ("pixelvae", {"latent": 2, "width": 4, "layers": 2}),
+    "prior": ("prior", {"codec": CODEC, "width": 4, "layers": 2, "classes": 3}),
     "factorvae": ("factorvae", {"judge": (8, 8)}),
     "wae": ("wae", {}),
     "gan": ("gan", {}),
@@ -86,7 +96,11 @@ class Run:
         self.optimizer = optim.Adam(self.model.parameters(), LR)
         self.rng = self.xp.generator(1) if own_noise else Noise(self.xp, 1)
         images = np.rint(3 * IMAGES[:, 0, 0:1].repeat(2, 1).reshape(16, -1)[:, :12]) if kind == "words" else IMAGES
+        if kind == "prior":  # rows of a label and the codes
+            images = np.random.default_rng(0).integers(0, 3, (16, 1 + 4 * 4))
         self.x = self.xp.asarray(images)
+        if kind == "cvae":
+            self.x = Labelled(self.x, self.xp.asarray(np.arange(16) % 3))
 
     def step(self):
         self.optimizer.zero_grad()
@@ -98,6 +112,10 @@ class Run:
 
     def gradients(self):
         return [backend.to_numpy(p.grad) for p in self.optimizer.parameters]
+
+
+def test_every_model_is_compared():
+    assert {name for name, _ in MODELS.values()} == set(models.MODELS)
 
 
 @every_model
