@@ -80,6 +80,8 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
             "name those with --data, or train anew."
         )
     try:
+        if batch > len(trainer.batches):
+            raise ValueError(f"{batch} batches of an epoch are done, which has {len(trainer.batches)}")
         trainer.model.load_state_dict(_part(arrays, "model."))
         if not (np.asarray(arrays["optimizer.counts"]) <= steps).all():
             raise ValueError("its optimiser counts more steps than there were")

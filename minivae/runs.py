@@ -131,6 +131,8 @@ def _settings(
         options, saving = Options(**header["options"]), Saving(**header.get("saving", {}))
     except TypeError:
         raise InputError(f"'{path}' does not say how it was trained, so that none can go on: train anew.") from None
+    except InputError as error:
+        raise InputError(f"'{path}' does not say how it was trained: {error}") from None
     if args.out is not None:
         raise InputError(f"--out {args.out} cannot be given with --resume, which goes on in the run's own folder.")
     wanted = _given(args, args.model_arguments) | ({} if args.model is None else {"model": args.model})
