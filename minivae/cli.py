@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from minivae import backend, blas, commands, data, models, runs
 from minivae.errors import InputError, NotFinite
+from minivae.options import LARGEST
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,8 +24,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"minivae: {message}; see '{self.prog} --help'.\n")
 
 
-def at_least(low: int) -> Callable[[str], int]:
-    """A whole number of at least low."""
+MOST = 100_000_000  # of what is counted: the size of an array is a product of two or three, and fits into 64 bits
+
+
+def at_least(low: int, most: int = MOST) -> Callable[[str], int]:
+    """A whole number from low to most."""
 
     def integer(text: str) -> int:
         try:
@@ -33,6 +37,8 @@ def at_least(low: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"'{text}' is no whole number") from None
         if value < low:
             raise argparse.ArgumentTypeError(f"{value} is too small: give a whole number of at least {low}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{value} is too large: give a whole number of at most {most:,}")
         return value
 
     return integer
@@ -74,7 +80,7 @@ def parser() -> Parser:
     common.add_argument("--threads", type=at_least(1), metavar="N", help=threads)
     on_run = Parser(add_help=False, parents=[common])
     on_run.add_argument("run", type=Path, help="a run, such as runs/vae-glyphs, its model.npz, or what was exported")
-    on_run.add_argument("--seed", type=at_least(0), default=0, help="of the noise (default 0)")
+    on_run.add_argument("--seed", type=at_least(0, LARGEST), default=0, help="of the noise (default 0)")
     data_help = f"{', '.join(data.NAMES)}, or the path of a folder of images, an .npy or an .npz"
     on_data = Parser(add_help=False, parents=[on_run])
     on_data.add_argument("--data", help=f"{data_help} (default: what it was trained on)")
@@ -143,7 +149,7 @@ def parser() -> Parser:
     p = add("gradcheck", commands.gradcheck, common, "check every op, layer and model loss against finite differences")
     p.add_argument("--op", nargs="+", metavar="NAME", help="only these, such as matmul or nn.Linear (default all)")
     p.add_argument("--examples", type=at_least(1), default=50, help="drawn inputs for each (default 50)")
-    p.add_argument("--seed", type=at_least(0), default=0, help="of the inputs (default 0)")
+    p.add_argument("--seed", type=at_least(0, LARGEST), default=0, help="of the inputs (default 0)")
 
     add("info", commands.info, common, "show versions, backend, BLAS and its kernel, threads and GPU")
     return top
@@ -160,7 +166,7 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--binarize", action="store_true", default=None, help="draw pixels anew as 0 or 1 at every step")
     p.add_argument("--anneal", type=at_least(0), metavar="EPOCHS", help="beta, or the capacity, rises from 0 in these")
     p.add_argument("--inner-steps", type=at_least(0), metavar="N", help="of the encoder alone, at most, before a step")
-    p.add_argument("--seed", type=at_least(0), help="of weights, order and noise (default 0)")
+    p.add_argument("--seed", type=at_least(0, LARGEST), help="of weights, order and noise (default 0)")
     p.add_argument("--on-nan", help="stop (default) at a loss that is not finite, or skip the step")
     p.add_argument(
         "--capture", action="store_true", default=None, help="replay the step as a CUDA graph (experimental)"

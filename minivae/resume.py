@@ -81,6 +81,8 @@ def restore(trainer: Trainer, header: dict[str, Any], arrays: dict[str, Any], pa
             "name those with --data, or train anew."
         )
     try:
+        if batch > len(trainer.batches):
+            raise ValueError(f"{batch} batches of an epoch are done, which has {len(trainer.batches)}")
         trainer.model.load_state_dict(_part(arrays, "model."))
         counts = [a for name, a in arrays.items() if name.startswith("optimizer.") and name.endswith("counts")]
         if any((a > steps * (1 + trainer.options.inner_steps)).any() for a in counts):

@@ -132,6 +132,8 @@ def _settings(
         options, saving = Options(**header["options"]), Saving(**header.get("saving", {}))
     except TypeError:
         raise InputError(f"'{path}' does not say how it was trained, so that none can go on: train anew.") from None
+    except InputError as error:
+        raise InputError(f"'{path}' does not say how it was trained: {error}") from None
     if args.of is not None:
         raise InputError(f"--of {args.of} cannot be given with --resume: the run knows whose codes it learns.")
     if args.out is not None:

@@ -1,19 +1,27 @@
 """Sentences of the command line for bad input that the other tests of it do not meet: exit code 2, one line, a name."""
 
+import errno
+import importlib
+import io
 import json
+import os
+import re
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
+from strict.device import CUDARuntimeError
 
-from minivae import checkpoint
+from minivae import backend, checkpoint, models
 from minivae.cli import main
 from minivae.data import Dataset, Split
 
+cifar10 = importlib.import_module("minivae.data.cifar10")  # minivae.data has a function of that name
 RNG = np.random.default_rng(0)
 
 
@@ -81,9 +89,11 @@ def test_folders_and_files(here, capsys, monkeypatch):
         Image.fromarray(grey(1)[0]).save(here / path)
     said(capsys, ["train", "vae", "--data", "notes.txt"], "notes.txt", ".npz")
     said(capsys, ["train", "vae", "--data", "both"], "both", "subfolders")
-    monkeypatch.setattr("minivae.data.folder.MAX_BYTES", 10)
     (here / "both/a.png").unlink()
+    monkeypatch.setattr("minivae.data.folder.MAX_BYTES", 10)
     said(capsys, ["train", "vae", "--data", "both"], "both", "GiB")
+    monkeypatch.setattr("minivae.data.folder.MAX_PIXELS", 10)
+    said(capsys, ["train", "vae", "--data", "both"], "b.png", "8x8", "more than 10 pixels")
 
 
 def idx(path, array) -> None:
@@ -113,6 +123,13 @@ def test_files_of_data_sets(here, capsys, monkeypatch):
     refused("cifar10", "label 11", ".bin")
     (folder / "data_batch_1.bin").write_bytes(bytes(100))
     refused("cifar10", "100 bytes", "data_batch_1.bin")
+    (folder / "data_batch_1.bin").write_bytes(bytes(2 * 3073))
+    with monkeypatch.context() as patch:  # as if it were cut off while it is read
+        patch.setattr(np, "fromfile", lambda path, dtype, count: np.zeros(count - 1, dtype))
+        refused("cifar10", "data_batch_1.bin", "ended early", "put a complete")
+    (folder / "data_batch_1.bin").unlink()
+    (folder / "data_batch_1.bin").mkdir()
+    refused("cifar10", "data_batch_1.bin", "Is a directory", "put a readable file")
 
 
 def test_downloads(here, capsys, monkeypatch):
@@ -125,11 +142,85 @@ def test_downloads(here, capsys, monkeypatch):
     said(capsys, ["train", "vae", "--data", "mnist"], "data.npy", "MINIVAE_CACHE")
 
 
-OPTIONS = {  # of the parser
+def test_a_cache_without_room(here, capsys, monkeypatch):
+    """What was downloaded cannot be unpacked."""
+
+    def download(urls, path, *args, **options):
+        path.parent.mkdir(parents=True)
+        with tarfile.open(path, "w") as tar:
+            for name in (*cifar10.TRAIN, cifar10.TEST):
+                member = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+                member.size = 3073
+                tar.addfile(member, io.BytesIO(bytes(3073)))
+        return path
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.delenv("MINIVAE_DATA", raising=False)
+    monkeypatch.setattr("minivae.data.download.download", download)
+    monkeypatch.setattr(cifar10, "_SENT_RECORDS", 1)
+    monkeypatch.setattr(cifar10.shutil, "copyfileobj", full)
+    said(capsys, ["train", "vae", "--data", "cifar10"], "cannot write CIFAR-10", "No space left", "MINIVAE_CACHE")
+    assert not [path for path in (here / "cache").rglob("*") if path.is_file()]
+
+
+GPUS = {  # what cannot be used: the function of the stand-in that fails, how, the driver's version, and what is said
+    "driver": ("cuda.runtime.getDeviceCount", CUDARuntimeError(35), 0, "needs NVIDIA's driver"),
+    "old driver": ("cuda.runtime.getDeviceCount", CUDARuntimeError(35), 11040, "needs a newer driver"),
+    "no GPU": ("cuda.runtime.getDeviceCount", CUDARuntimeError(100), 12090, "the driver finds none"),
+    "library": (
+        "ndarray.__matmul__", ImportError("libcublas.so.12: cannot open shared object file"), 12090,
+        "does not find CUDA's library libcublas.so.12",
+    ),
+    "kernels": ("ndarray.__matmul__", CUDARuntimeError(209), 12090, "cannot use the GPU (cudaErrorNoKernelImage"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """--backend cupy on the stand-in, which is tried anew."""
+    monkeypatch.setattr(backend, "_loaded", {np.ndarray: backend.host()})
+    on_stand_in = type("CuPy", (backend.LIBRARIES["strict"],), {"name": "cupy"})
+    monkeypatch.setitem(backend.LIBRARIES, "cupy", on_stand_in)
+
+
+@pytest.mark.parametrize("what", GPUS)
+@pytest.mark.parametrize("command", ["train vae --data data.npy", "info"])
+def test_a_gpu_that_cannot_be_used(here, capsys, monkeypatch, cupy, command, what):
+    place, error, driver, words = GPUS[what]
+
+    def fails(*args):
+        raise error
+
+    monkeypatch.setattr(f"strict.{place}", fails)
+    monkeypatch.setattr("strict.cuda.runtime.driverGetVersion", lambda: driver)
+    said(capsys, [*command.split(), "--backend", "cupy"], "backend 'cupy'", words, "--backend numpy")
+    monkeypatch.setenv("MINIVAE_BACKEND", "cupy")
+    monkeypatch.setattr(backend, "_current", None)
+    said(capsys, command.split(), "backend 'cupy'", words)
+    assert not (here / "runs").exists()
+
+
+def test_a_gpu_that_is_not_there(here, capsys, monkeypatch, cupy):
+    said(capsys, ["info", "--backend", "cupy:7"], "no GPU 7", "0 (the host as GPU 0)", "--backend cupy:0")
+    said(capsys, ["info", "--backend", "numpy", "--tf32"], "tf32", "--backend cupy")
+    monkeypatch.setitem(backend.LIBRARIES, "cupy", backend.CuPy)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    said(capsys, ["info", "--backend", "cupy"], "'cupy'", "not installed", "minivae[cuda12]")
+
+
+OPTIONS = {  # of the parser, and of what it hands on
     "train vae --epochs many": ["--epochs", "'many'", "whole number"],
     "train vae --beta -1": ["--beta", "-1"],
     "train vae --seed -1": ["--seed", "-1", "at least 0"],
     "train vae --hidden wide": ["--hidden", "'wide'"],
+    "train vae --latent 1000000000000": ["--latent", "1000000000000", "at most 100,000,000"],
+    f"train vae --seed 1{'0' * 50}": ["--seed", "at most 340,282"],
+    "info --threads 1000000000000": ["--threads", "at most 100,000,000"],
+    "train vae --capture --on-nan skip": ["--capture", "on_nan skip"],
+    "train vae --on-nan go": ["on_nan 'go'", "stop or skip"],
+    "train vae --save-every day": ["save_every 'day'", "10m"],
     "train vae --keep 0": ["--keep", "at least 1"],
     "train vae --clip 0": ["--clip", "above 0"],
     "train vae --wings 2": ["--wings"],
@@ -147,11 +238,28 @@ def test_options(here, capsys, command):
     said(capsys, command.split(), *OPTIONS[command])
 
 
-def test_numbers_that_go_wrong_end_with_1(here, capsys):
-    command = "train vae --data data.npy --lr 1e30 --hidden 4 --batch-size 4 --out run"
-    assert main(command.split()) == 1
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and printed.startswith("minivae: the loss or its gradient is not finite at step ")
+NONE, LAST = "no checkpoint was written", r"the last good checkpoint is run/model.npz \(step \d+\)"
+NOT_FINITE = {  # what overflows, in which words, and what is left
+    "--lr 1e30 --batch-size 4": ("the loss or its gradient is not finite at step 2, epoch 1", "1e+30", NONE),
+    # mu squared, in float32
+    "--lr 10 --likelihood gaussian --hidden 400 --batch-size 4": ("is not finite at step 2, epoch 1", "10", NONE),
+    "--lr 0.3 --likelihood gaussian --optimizer sgd": (r"is not finite at step (\d+), epoch \1", "0.3", LAST),
+    "--lr 1 --likelihood gaussian --optimizer sgd": (r"the test loss is \w+ after step (\d+), epoch \1", "1", LAST),
+    "--beta 1e300 --on-nan skip": ("every step of epoch 1 was not finite, so that all were skipped", "0.001", NONE),
+}
+
+
+@pytest.mark.parametrize("given", NOT_FINITE)
+def test_numbers_that_go_wrong_end_with_1(here, given):
+    """In a process of its own, where a warning of NumPy would be printed; an epoch is a step, or a few."""
+    what, rate, left = NOT_FINITE[given]
+    np.save("data.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8))
+    command = f"train vae --data data.npy --hidden 4 --latent 2 --epochs 30 --out run {given}".split()
+    done = subprocess.run([sys.executable, "-m", "minivae", *command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    words = f"minivae: .*{what}, with the learning rate {re.escape(rate)}; {left}; likely causes: a learning rate .*\n"
+    assert re.fullmatch(words, done.stderr), done.stderr
+    assert (main(["evaluate", "run", "--samples", "2"]) == 0) is (left == LAST)
 
 
 def test_what_only_some_models_take(here, capsys):
@@ -161,6 +269,7 @@ def test_what_only_some_models_take(here, capsys):
         "ae --likelihood multinomial": ["multinomial", "(N, V)"],
         "vae --channels 4": ["channels", "conv"],
         "vqvae --quantizer fsq --levels 1": ["levels [1]"],
+        "vqvae --quantizer fsq --levels 99999999 99999999 9": ["levels [99999999, 99999999, 9]", "codes"],
         "vqvae --estimator score": ["'score'", "rotation"],
         "vqvae --decay 2": ["decay 2"],
         "vqvae --restart 2": ["restart 2"],
@@ -227,6 +336,8 @@ CHECKPOINTS = {  # what is changed in a checkpoint that is otherwise whole, and 
     "altered": "digest", "newer": "format 99", "header": "header", "weights": "'encoder.1.bias' is missing",
     "optimizer": "first.0|'m.0'|optimiser state", "backend": "--backend cupy", "state": "not the state of a training",
     "options": "does not say how it was trained", "lr": "lr -1", "seed": "seed -1", "clip": "clip 0",
+    "nan": "weights 'encoder.1.bias' that are not finite", "kind": "latent 'two', which is no int",
+    "batch": "9999 batches of an epoch are done", "counts": "its optimiser counts more steps",
     "epochs": "epochs 0", "keep": "keep 0", "beta": "beta -1", "latent": "latent 0",
 }  # fmt: skip
 
@@ -241,6 +352,14 @@ def test_checkpoints(run, capsys, monkeypatch, what, tmp_path):
         header["format"] = 99
     elif what == "weights":
         del arrays["model.encoder.1.bias"]
+    elif what == "nan":
+        arrays["model.encoder.1.bias"][0] = np.nan
+    elif what == "kind":
+        arguments["latent"] = "two"
+    elif what == "batch":
+        header["batch"] = 9999
+    elif what == "counts":
+        arrays["optimizer.counts"] = arrays["optimizer.counts"] + 9999
     elif what == "optimizer":
         del arrays[next(name for name in arrays if name.startswith("optimizer.") and name.endswith(".0"))]
     elif what == "backend":
@@ -263,13 +382,37 @@ def test_checkpoints(run, capsys, monkeypatch, what, tmp_path):
             members["digest"] = checkpoint._digest(members)
         with open(path, "wb") as file:
             np.savez(file, **members)
-    said(capsys, ["train", "--resume", tmp_path])
+    said(capsys, ["train", "--resume", tmp_path], tmp_path.name)
     before = sorted(p.name for p in tmp_path.iterdir())
     capsys.readouterr()
     main(["train", "--resume", str(tmp_path)])
     printed = capsys.readouterr().err
     assert any(word in printed for word in CHECKPOINTS[what].split("|")), printed
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+CONFIGS = {  # of a run that was stopped before its first checkpoint: the model, what is changed, what is said
+    "level": ("dae", {"level": -1.0}, {}, "level -1.0"),
+    "hidden": ("vae", {"hidden": [0]}, {}, "hidden [0]"),
+    "codes": ("vqvae", {"codes": 0}, {}, "codebook of 0 codes"),
+    "huge": ("vae", {"latent": 1 << 52}, {}, "does not say how to train"),
+    "shape": ("vae", {"shape": [1, 9, 9]}, {}, "(1, 8, 8)"),
+    "kind": ("vae", {"latent": 2.5}, {}, "latent 2.5, which is no int"),
+    "word": ("vae", {}, {"epochs": "many"}, "epochs 'many' must be a whole number"),
+    "digits": ("vae", {}, {"epochs": 10**60}, "epochs has 61 digits"),
+    "unknown": ("vae", {}, {"wings": 2}, "does not say how it was trained"),
+}
+
+
+@pytest.mark.parametrize("what", CONFIGS)
+def test_configs(here, capsys, what):
+    model, arguments, options, words = CONFIGS[what]
+    facts = {"shape": (1, 8, 8)} | ({"data_variance": 0.1} if model == "vqvae" else {})
+    config = {"model": model, "arguments": models.arguments(model, **facts) | arguments, "data": "data.npy"}
+    (here / "run").mkdir()
+    (here / "run/config.json").write_text(json.dumps(config | {"options": options}))
+    said(capsys, ["train", "--resume", "run"], "run/config.json", words)
+    assert [path.name for path in (here / "run").iterdir()] == ["config.json"]
 
 
 def test_a_config_that_says_nothing(run, capsys, tmp_path):

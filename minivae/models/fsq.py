@@ -16,6 +16,8 @@ from minivae.errors import InputError
 from minivae.models.quantizer import Quantizer
 from minivae.tensor import Tensor, as_tensor
 
+MOST_CODES = 1 << 53  # whose counts still have a size in 64 bits
+
 
 class FSQ(Quantizer):
     """Each of len(levels) channels is bounded and rounded to one of so many levels: prod(levels) codes.
@@ -26,6 +28,8 @@ class FSQ(Quantizer):
     def __init__(self, levels: Sequence[int] = (8, 5, 5, 5)):
         if not levels or min(levels) < 2:
             raise InputError(f"levels {list(levels)} of FSQ: give a channel at least, and each at least 2 levels.")
+        if math.prod(levels) > MOST_CODES:
+            raise InputError(f"levels {list(levels)} of FSQ make more than {MOST_CODES:,} codes: give fewer.")
         super().__init__(math.prod(levels), len(levels))
         xp = backend.current()
         self.levels = tuple(levels)
