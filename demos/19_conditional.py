@@ -30,7 +30,7 @@ def trained(name, dataset, epochs, **arguments):
 
 
 def main(dataset, epochs, path):
-    sizes = {"hidden": (200,), "latent": 16}
+    sizes = {"hidden": (200,), "latent": 4}
     print("of a class")
     classes = len(dataset.classes)
     conditional = trained("cvae", dataset, epochs, classes=classes, **sizes)
@@ -75,4 +75,4 @@ def draw(conditional, completions, x, path):
 
 
 if __name__ == "__main__":
-    demo.run(main, __doc__, train=8000, epochs=8)
+    demo.run(main, __doc__, train=8000, epochs=15)
