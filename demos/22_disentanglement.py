@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from minivae import disentanglement, metrics, models
 from minivae.data import Batches
-from minivae.information import entropy, mutual_information
+from minivae.disentanglement.information import entropy, mutual_information
 from minivae.plots import COLOURS, grid
 from minivae.train import Options, Trainer
 

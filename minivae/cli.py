@@ -225,15 +225,15 @@ def _add_model_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def _compress(args: argparse.Namespace) -> None:
-    from minivae import archive
+    from minivae.compression import commands
 
-    archive.compress(args)
+    commands.compress(args)
 
 
 def _decompress(args: argparse.Namespace) -> None:
-    from minivae import archive
+    from minivae.compression import commands
 
-    archive.decompress(args)
+    commands.decompress(args)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,7 +15,8 @@ def save(folder, name, source, side=64, **arguments):
         f"model.{key}": backend.to_numpy(value) for key, value in models.build(name, **given).state_dict().items()
     }
     folder.mkdir()
-    checkpoint.save(folder / "model.npz", {"model": name, "arguments": given, "data": source, "options": {"binarize": False}}, weights)
+    header = {"model": name, "arguments": given, "data": source, "options": {"binarize": False}}
+    checkpoint.save(folder / "model.npz", header, weights)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minivae import InputError, compression, manual_seed
-from minivae.coder import BITS, TOTAL, Decoder, Encoder, information, table
+from minivae.compression.coder import BITS, TOTAL, Decoder, Encoder, information, table
 from minivae.models import Prior, vqvae, vqvae2
 
 SHAPE = (1, 8, 8)

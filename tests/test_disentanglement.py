@@ -8,8 +8,8 @@ import pytest
 
 from minivae import disentanglement as d
 from minivae.data.sprites import FACTORS, render
-from minivae.information import binned, entropy, mutual_information
-from minivae.trees import BaggedTrees
+from minivae.disentanglement.information import binned, entropy, mutual_information
+from minivae.disentanglement.trees import BaggedTrees
 
 SIZES = {"color": 1, "shape": 3, "scale": 6, "x": 8}  # of a small world; the colour never changes
 K = 3  # that vary

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minivae.data.dataset import Array
-from minivae.information import BINS, binned, counts_of, entropy, entropy_of, mutual_information
+from minivae.disentanglement.information import BINS, binned, counts_of, entropy, entropy_of, mutual_information
+from minivae.disentanglement.trees import BaggedTrees
+from minivae.disentanglement.worlds import Renderer, Table, World, checked
 from minivae.metrics import linear_probe
-from minivae.trees import BaggedTrees
-from minivae.worlds import Renderer, Table, World, checked
 
 __all__ = [
     "DCI", "Renderer", "Table", "beta_vae_score", "concentration", "dci", "factor_vae_score", "mig", "modularity",
@@ -114,7 +114,7 @@ def dci(codes: Any, factors: Mapping[str, Any], rng: Any, bins: int = 64, trees:
 
     R_ij is the importance of latent i for predicting factor j, from which come the first two: see concentration. The
     paper's predictors are the lasso and a random forest; here, as shapes have no order and angles have no ends, bagged
-    trees (minivae.trees), fitted to two thirds of the rows, drawn at random. The last third gives the informativeness:
+    trees (trees.py), fitted to two thirds of the rows, drawn at random. The last third gives the informativeness:
     the mean share of factors that are named exactly, where the paper has an error of regression. The trees see the
     latents in this many bins. R_.j sums to 1, so that a factor that no latent tells counts as one that all tell alike.
     rng: a NumPy generator. Raises ValueError for fewer than 3 rows.

@@ -4,7 +4,7 @@ The codes come back without loss; the images are what the VQ-VAE decodes them to
 is says a Prior (a PixelCNN: by the codes before it), or, of a VQ-VAE alone, how often it was used in training.
 
 A file:  magic, version, digest of the model, number and shape of the images, checksum of the codes, length;  the
-stream of minivae.coder;  checksum of all that. The probabilities are floating-point numbers, which must be the same
+stream of coder.py;  checksum of all that. The probabilities are floating-point numbers, which must be the same
 bits when the file is read: the same minivae, NumPy and BLAS, on the same kind of processor, with the same number of
 threads. They are computed place by place on both sides alike, and the checksum of the codes tells where they were not.
 """
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minivae import backend, checkpoint
-from minivae.coder import Decoder, Encoder, information, table
+from minivae.compression.coder import Decoder, Encoder, information, table
 from minivae.errors import InputError
 from minivae.models.pixelcnn import probabilities
 from minivae.models.prior import Frequencies, OfCodes
