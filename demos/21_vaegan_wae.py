@@ -34,7 +34,7 @@ def main(dataset, epochs, path):
         "AE": (1e-3, lambda: models.wae(shape, latent=LATENT, penalty=0)),
         "VAE": (1e-3, lambda: models.vae(shape, hidden=(512, 256), latent=LATENT)),
         "WAE": (1e-3, lambda: models.wae(shape, latent=LATENT)),
-        "VAE-GAN": (5e-4, lambda: models.vaegan(shape, arch="conv", hidden=(), channels=(16, 32), latent=LATENT)),
+        "VAE-GAN": (1e-3, lambda: models.vaegan(shape, arch="conv", hidden=(), channels=(16, 32), latent=LATENT)),
     }
     found = {}
     for name, (lr, make) in makers.items():
@@ -71,9 +71,9 @@ def codes_of(model, x):
 
 
 def draw(found, x, path):
-    figure = Figure((13.5, 9.6), dpi=150, layout="constrained")
+    figure = Figure((13.5, 7.8), dpi=120, layout="constrained")
     figure.suptitle("Codes drawn from N(0, I), decoded: what four autoencoders make of them", fontsize=16)
-    rows = figure.subplots(3, len(found), height_ratios=[1, 0.55, 1.1])
+    rows = figure.subplots(3, len(found), height_ratios=[0.66, 0.85, 1])
     for column, (name, f) in zip(rows.T, found.items(), strict=True):
         column[0].imshow(grid(f["samples"], 8), cmap="gray", vmin=0, vmax=1)
         column[0].set(title=f"{name}: samples, score {100 * f['score']:.0f} %", xticks=[], yticks=[])
@@ -82,12 +82,12 @@ def draw(found, x, path):
         column[1].set(title="test images over reconstructions", xticks=[], yticks=[])
         z = f["codes"]
         column[2].scatter(z[:, 0], z[:, 1], s=5, color=COLOURS[0])
-        for radius in (1, 2, 3):  # of the prior
+        for radius in (1, 2, 3):  # deviations of the prior
             angle = np.linspace(0, 2 * np.pi, 100)
             column[2].plot(radius * np.cos(angle), radius * np.sin(angle), color="0.6", lw=1)
         side = max(4, float(np.abs(z[:, :2]).max()))
         column[2].set(xlim=(-side, side), ylim=(-side, side), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
-        column[2].set_title(f"codes of test images: MMD {f['mmd']:.4f}\n(circles: 1, 2, 3 deviations of the prior)")
+        column[2].set_title(f"codes of test images: MMD {f['mmd']:.4f}")
     figure.savefig(path)
 
 

@@ -1,10 +1,10 @@
 """The README's table: a row for each system, with the number that it reaches beside the one that it should.
 
-    python demos/results.py --data mnist [--only NAME ...] [--out runs/results]
+    python demos/results.py --data mnist [--preset paper] [--only NAME ...] [--out runs/results]
 
 Each row is an experiment of demos/experiments, and its result a file OUT/NAME.json. What is there is not run
 again, so that Ctrl-C loses the row in hand only; `--only NAME` runs a row anew. results.md and results.csv
-hold all rows so far. Rows that need the same model share it, so the seconds of a row depend on those before it.
+hold all rows so far. `--preset paper` runs the rows that are too long for a CPU. Rows that need the same model share it, so the seconds of a row depend on those before it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None, experiments: Mapping[str, Experimen
     parser = argparse.ArgumentParser(description="Makes the README's table of results, row by row.")
     parser.add_argument("--data", default="mnist", help="mnist or glyphs, or another data set of 28x28 grey images")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"rows: {', '.join(experiments)}")
+    parser.add_argument("--preset", choices=("cpu", "paper"), default="cpu", help="paper: the rows for a GPU")
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="folder of the rows and the table")
     parser.add_argument("--train", type=int, help="no more training (and test) images than these: for a quick look")
     parser.add_argument("--epochs", type=int, help="no more epochs than these: for a quick look")
@@ -53,7 +54,8 @@ def main(arguments: list[str] | None = None, experiments: Mapping[str, Experimen
         lab = Lab(asked.data, asked.train, asked.epochs)
         if lab.data.shape != (1, 28, 28):
             raise InputError(f"'{asked.data}' has images of shape {lab.data.shape}: give 28x28 grey ones, as mnist's.")
-        todo = asked.only or [name for name in experiments if not (asked.out / f"{name}.json").exists()]
+        of_preset = [name for name, experiment in experiments.items() if experiment.preset == asked.preset]
+        todo = asked.only or [name for name in of_preset if not (asked.out / f"{name}.json").exists()]
         for i, name in enumerate(todo, 1):
             print(f"[{i}/{len(todo)}] {name}", flush=True)
             row = measure(experiments[name], lab, conditions)
@@ -107,16 +109,26 @@ def check(out: Path, conditions: dict[str, Any]) -> None:
 
 def write_tables(out: Path, experiments: Mapping[str, Experiment]) -> None:
     """results.md and results.csv of the rows that are there, in the order of the experiments."""
-    paths = [out / f"{name}.json" for name in experiments]
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    paths = {name: out / f"{name}.json" for name in experiments}
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths.values() if path.exists()]
+    waiting = [not_run(name, experiments[name]) for name in paths if not paths[name].exists()]
     quick = [f"--{name} {rows[0]['asked'][name]}" for name in ("train", "epochs") if rows and rows[0]["asked"][name]]
     head = f"A quick look with {' '.join(quick)}: these are no results.\n\n" if quick else ""
-    write(out / "results.md", head + markdown(rows))
+    write(out / "results.md", head + markdown(rows + [row for row in waiting if row]))
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write(out / "results.csv", text.getvalue())
+
+
+def not_run(name: str, experiment: Experiment) -> dict[str, Any]:
+    """The row of an experiment for a GPU that nobody has run; none of another."""
+    if experiment.preset != "paper":
+        return {}
+    command = f"`MINIVAE_BACKEND=cupy python demos/results.py --preset paper --only {name}`"
+    told = {"setup": command, "ours": "not run", "required": experiment.required, "reached": None}
+    return {"model": experiment.model, "data": experiment.data or "mnist", "note": "", "reason": "", **told}
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

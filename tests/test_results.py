@@ -113,6 +113,22 @@ def test_the_table_tells_what_falls_short(results: Any, make: Any, tmp_path: Pat
     assert rows[1]["reason"] == "too | few epochs"
 
 
+def test_rows_for_a_gpu_are_asked_for_and_else_say_that_they_were_not_run(
+    results: Any, make: Any, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    calls: list[str] = []
+    long = replace(make("long", calls), preset="paper", required="84.78")
+    table = {"a": make("a", calls), "long": long}
+    assert results.main([*QUICK, "--out", str(tmp_path)], table) == 0
+    assert calls == ["a"]
+    last = (tmp_path / "results.md").read_text().splitlines()[-1]
+    assert "--preset paper --only long" in last and last.endswith("| not run | 84.78 |")
+    assert results.main([*QUICK, "--out", str(tmp_path), "--preset", "paper"], table) == 0
+    assert calls == ["a", "long"] and "not run" not in (tmp_path / "results.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -247,4 +263,5 @@ def test_every_system_has_a_row(results: Any) -> None:
         "wae", "gan",
         "vqvae", "vqvae-cifar10", "codebook-use", "pixelcnn", "rate-distortion", "vqvae2", "outliers", "representation",
         "reparameterisations", "sampling",
+        "iwae-paper", "vqvae-cifar10-paper", "disentanglement-dsprites",
     ]  # fmt: skip

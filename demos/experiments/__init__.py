@@ -11,15 +11,16 @@
     priors.py         what codes cost: PixelCNN, VQ-VAE-2, files
     uses.py           outliers; what codes are good for
     sampling.py       samples of densities, and gradients through them
+    paper.py          the papers' own setups, for a GPU
 
 `python demos/results.py` runs them and makes the table.
 """
 
 # The order of these imports is that of the table's rows
-from experiments import autoencoders, bounds, betas, posteriors, factors, games, codes, priors, uses, sampling  # noqa: I001
+from experiments import autoencoders, bounds, betas, posteriors, factors, games, codes, priors, uses, sampling, paper  # noqa: I001
 from experiments.lab import EXPERIMENTS, Experiment, Finding, Lab
 
 __all__ = [
-    "EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "factors", "games",
+    "EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "factors", "games", "paper",
     "posteriors", "priors", "sampling", "uses",
 ]  # fmt: skip

@@ -35,23 +35,28 @@ class Finding:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A row: what it is called in the table, and the function that makes it. data: None for that of the lab."""
+    """A row: what it is called in the table, and the function that makes it. data: None for that of the lab.
+
+    preset: "cpu", or "paper", what is too long for one. required: of such a row, what it says until it has been run.
+    """
 
     model: str
     run: Callable[[Lab], Finding]
     data: str | None = None
+    preset: str = "cpu"
+    required: str = ""
 
 
 EXPERIMENTS: dict[str, Experiment] = {}
 
 
 def experiment(
-    name: str, model: str, data: str | None = None
+    name: str, model: str, data: str | None = None, preset: str = "cpu", required: str = ""
 ) -> Callable[[Callable[[Lab], Finding]], Callable[[Lab], Finding]]:
     """Enter a function into the table under a name."""
 
     def enter(run: Callable[[Lab], Finding]) -> Callable[[Lab], Finding]:
-        EXPERIMENTS[name] = Experiment(model, run, data)
+        EXPERIMENTS[name] = Experiment(model, run, data, preset, required)
         return run
 
     return enter

@@ -33,7 +33,7 @@ class VAEGAN(GAN):
 
     features: images -> (N, d), the discriminator up to its last hidden layer; judge: (N, d) -> logits (N, 1).
     gamma: what an error of the features counts against the discriminator's verdict, for the decoder.
-    variance: of the features; the paper's is 1, with 16,384 of them: fewer need less, or the prior outweighs them.
+    variance: of the features; with less than the paper's 1 they outweigh the prior, and codes leave it.
     """
 
     discriminator: nn.Sequential
@@ -126,8 +126,8 @@ class VAEGAN(GAN):
 
 def vaegan(
     shape: tuple[int, ...], arch: str = "dense", hidden: Sequence[int] = (256, 256),
-    channels: Sequence[int] | None = None, activation: str = "relu", latent: int = 20, gamma: float = 0.01,
-    variance: float = 0.01,
+    channels: Sequence[int] | None = None, activation: str = "relu", latent: int = 20, gamma: float = 1.0,
+    variance: float = 1.0,
 ) -> VAEGAN:  # fmt: skip
     """A VAE-GAN for images of a shape (C, H, W) with pixels in [0, 1]. The discriminator is built as the encoder is."""
     nets.check_sizes(shape=shape, hidden=hidden, channels=channels or (), latent=latent)
