@@ -11,13 +11,14 @@ from minivae.nn.layers import (
     LeakyReLU,
     Linear,
     ReLU,
+    Sequential,
     Sigmoid,
     SiLU,
     Softplus,
     Tanh,
     Unflatten,
 )
-from minivae.nn.module import Buffer, Module, Parameter, Sequential
+from minivae.nn.module import Buffer, Module, Parameter
 from minivae.nn.norm import BatchNorm, LayerNorm
 from minivae.nn.pool import AvgPool2d, MaxPool2d, PixelShuffle, PixelUnshuffle, Upsample
 

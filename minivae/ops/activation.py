@@ -2,22 +2,83 @@
 
 Each is one fused function, so one pass over the memory on a CPU and one kernel on a GPU. Where value and derivative
 share what is costly, an exponential, the forward function returns both, and the vjp is one product.
+
+With a bias each is a function of a + bias in the same pass, for which `or_sum` writes the sum into its formula. No vjp
+needs a + bias: all are functions of what the forward function returned.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 from minivae.backend import Array, fuse
+from minivae.graph import Vjp
 from minivae.tensor import op
 
 
+def or_sum(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """A formula f(xp, a, ...) as a function of (xp, a, bias, ...): f of a; where bias is not None, f of a + bias."""
+    plain = inspect.unwrap(formula)
+    xp, a, *options = inspect.signature(plain).parameters.values()
+
+    def of_sum(xp: Any, a: Array, bias: Array, *options: Any) -> Any:
+        return plain(xp, a + bias, *options)
+
+    of_sum.__name__ = f"{plain.__name__}_of_sum"
+    of_sum.__signature__ = inspect.Signature([xp, a, a.replace(name="bias"), *options])  # type: ignore[attr-defined]
+    fused = fuse(of_sum)
+
+    def either(xp: Any, a: Array, bias: Array | None, *options: Any) -> Any:
+        return formula(xp, a, *options) if bias is None else fused(xp, a, bias, *options)
+
+    return either
+
+
+def activated(xp: Any, a: Array, bias: Array | None, activation: Any) -> tuple[Array, Vjp]:
+    """The end of a layer: activation(a + bias) for its product a (..., O), which may be changed, and the vjp of a.
+
+    activation: an activation of arrays, such as ops.relu.forward; None for a + bias.
+    """
+    rows = a
+    if bias is not None:
+        rows, bias = xp.side_by_side(a, bias)
+    if activation is not None:
+        y, (da, *_) = activation(xp, rows, bias=bias)
+        return y.reshape(a.shape), lambda g: da(g.reshape(rows.shape)).reshape(a.shape)
+    if bias is not None:
+        rows += bias
+    return a, lambda g: g
+
+
+def once(f: Vjp) -> Vjp:
+    """A function of the cotangent for which several vjps ask: it is computed for the first of them."""
+    known: list[Array] = []  # the cotangent, and what was made of it
+
+    def value(g: Array) -> Array:
+        if not known or known[0] is not g:
+            known[:] = g, f(g)
+        return known[1]
+
+    return value
+
+
 @op
-def tanh(xp: Any, a: Array) -> Any:
+def tanh(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """tanh a."""
-    y = xp.tanh(a)
-    return y, (lambda g: _dtanh(xp, y, g),)
+    y = _tanh(xp, a, bias)
+
+    def da(g: Array) -> Array:
+        return _dtanh(xp, y, g)
+
+    return y, (da, da)
+
+
+@or_sum
+def _tanh(xp: Any, a: Array) -> Any:
+    return xp.tanh(a)
 
 
 @fuse
@@ -26,10 +87,14 @@ def _dtanh(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def sigmoid(xp: Any, a: Array) -> Any:
+def sigmoid(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """1 / (1 + e^-a)."""
-    y = _sigmoid(xp, a)
-    return y, (lambda g: _dsigmoid(xp, y, g),)
+    y = _sigmoid(xp, a, bias)
+
+    def da(g: Array) -> Array:
+        return _dsigmoid(xp, y, g)
+
+    return y, (da, da)
 
 
 def logistic(xp: Any, a: Array) -> Array:
@@ -42,7 +107,7 @@ def logistic(xp: Any, a: Array) -> Array:
     return xp.maximum(e, a > 0) / (1 + e)
 
 
-_sigmoid = fuse(logistic)
+_sigmoid = or_sum(fuse(logistic))
 
 
 @fuse
@@ -51,12 +116,17 @@ def _dsigmoid(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def softplus(xp: Any, a: Array) -> Any:
+def softplus(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), in which nothing overflows. The derivative is sigmoid(a)."""
-    y, dy = _softplus(xp, a)
-    return y, (lambda g: g * dy,)
+    y, dy = _softplus(xp, a, bias)
+
+    def da(g: Array) -> Array:
+        return g * dy
+
+    return y, (da, da)
 
 
+@or_sum
 @fuse
 def _softplus(xp: Any, a: Array) -> Any:
     e = xp.exp(-xp.abs(a))
@@ -83,10 +153,19 @@ def _soft_clip(xp: Any, a: Array, limit: float) -> Any:
 
 
 @op
-def relu(xp: Any, a: Array) -> Any:
+def relu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """max(a, 0). The derivative at 0 is 0."""
-    y = xp.maximum(a, 0)
-    return y, (lambda g: _drelu(xp, y, g),)
+    y = _relu(xp, a, bias)
+
+    def da(g: Array) -> Array:
+        return _drelu(xp, y, g)
+
+    return y, (da, da)
+
+
+@or_sum
+def _relu(xp: Any, a: Array) -> Any:
+    return xp.maximum(a, 0)
 
 
 @fuse
@@ -95,40 +174,52 @@ def _drelu(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def leaky_relu(xp: Any, a: Array, negative_slope: float = 0.01) -> Any:
+def leaky_relu(xp: Any, a: Array, negative_slope: float = 0.01, bias: Array | None = None) -> Any:
     """a where a > 0, else negative_slope * a."""
-    return _leaky(xp, a, a, negative_slope), (lambda g: _leaky(xp, a, g, negative_slope),)
+    y, dy = _leaky_relu(xp, a, bias, negative_slope)
+
+    def da(g: Array) -> Array:
+        return g * dy
+
+    return y, (da, None, da)
 
 
+@or_sum
 @fuse
-def _leaky(xp: Any, a: Array, x: Array, slope: float) -> Any:
-    return xp.where(a > 0, x, slope * x)
+def _leaky_relu(xp: Any, a: Array, slope: float) -> Any:
+    return xp.where(a > 0, a, slope * a), xp.where(a > 0, 1, slope)
 
 
 @op
-def elu(xp: Any, a: Array, alpha: float = 1.0) -> Any:
+def elu(xp: Any, a: Array, alpha: float = 1.0, bias: Array | None = None) -> Any:
     """a where a > 0, else alpha * (e^a - 1). [Clevert et al. 2016]"""
-    y = _elu(xp, a, alpha)
-    return y, (lambda g: _delu(xp, a, y, g, alpha),)
+    y, dy = _elu(xp, a, bias, alpha)
+
+    def da(g: Array) -> Array:
+        return g * dy
+
+    return y, (da, None, da)
 
 
+@or_sum
 @fuse
 def _elu(xp: Any, a: Array, alpha: float) -> Any:
-    return xp.maximum(a, 0) + alpha * xp.expm1(xp.minimum(a, 0))
-
-
-@fuse
-def _delu(xp: Any, a: Array, y: Array, g: Array, alpha: float) -> Any:
-    return xp.where(a > 0, g, g * (y + alpha))
+    y = xp.maximum(a, 0) + alpha * xp.expm1(xp.minimum(a, 0))
+    return y, xp.where(a > 0, 1, y + alpha)
 
 
 @op
-def gelu(xp: Any, a: Array) -> Any:
+def gelu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """a * Phi(a), Phi the distribution function of the standard normal. [Hendrycks & Gimpel 2016]"""
-    y, dy = _gelu(xp, a)
-    return y, (lambda g: g * dy,)
+    y, dy = _gelu(xp, a, bias)
+
+    def da(g: Array) -> Array:
+        return g * dy
+
+    return y, (da, da)
 
 
+@or_sum
 @fuse
 def _gelu(xp: Any, a: Array) -> Any:
     cdf = 0.5 * xp.special.erfc(-a * math.sqrt(0.5))
@@ -137,12 +228,17 @@ def _gelu(xp: Any, a: Array) -> Any:
 
 
 @op
-def silu(xp: Any, a: Array) -> Any:
+def silu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """a * sigmoid(a)."""
-    y, dy = _silu(xp, a)
-    return y, (lambda g: g * dy,)
+    y, dy = _silu(xp, a, bias)
+
+    def da(g: Array) -> Array:
+        return g * dy
+
+    return y, (da, da)
 
 
+@or_sum
 @fuse
 def _silu(xp: Any, a: Array) -> Any:
     s = logistic(xp, a)
