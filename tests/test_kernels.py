@@ -345,9 +345,9 @@ def test_an_error_in_a_kernel_of_ours_is_found(error, monkeypatch):
 
 # model, its arguments, and how often a training step of it asks the device to compute, with all that the loop does
 STEPS = {
-    "dense vae": ("vae", {"shape": (1, 28, 28)}, 60),
-    "conv vae": ("vae", {"shape": (1, 28, 28), "arch": "conv"}, 111),
-    "vqvae": ("vqvae", {"shape": (3, 32, 32), "channels": (16, 32), "residual_blocks": 2}, 194),
+    "dense vae": ("vae", {"shape": (1, 28, 28)}, 54),
+    "conv vae": ("vae", {"shape": (1, 28, 28), "arch": "conv"}, 97),
+    "vqvae": ("vqvae", {"shape": (3, 32, 32), "channels": (16, 32), "residual_blocks": 2}, 188),
 }
 
 

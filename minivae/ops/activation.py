@@ -176,10 +176,10 @@ def _drelu(xp: Any, y: Array, g: Array) -> Any:
 @op
 def leaky_relu(xp: Any, a: Array, negative_slope: float = 0.01, bias: Array | None = None) -> Any:
     """a where a > 0, else negative_slope * a."""
-    y, dy = _leaky_relu(xp, a, bias, negative_slope)
+    y, positive = _leaky_relu(xp, a, bias, negative_slope)
 
     def da(g: Array) -> Array:
-        return g * dy
+        return _dleaky_relu(xp, positive, g, negative_slope)
 
     return y, (da, None, da)
 
@@ -187,7 +187,12 @@ def leaky_relu(xp: Any, a: Array, negative_slope: float = 0.01, bias: Array | No
 @or_sum
 @fuse
 def _leaky_relu(xp: Any, a: Array, slope: float) -> Any:
-    return xp.where(a > 0, a, slope * a), xp.where(a > 0, 1, slope)
+    return xp.where(a > 0, a, slope * a), a > 0
+
+
+@fuse
+def _dleaky_relu(xp: Any, positive: Array, g: Array, slope: float) -> Any:
+    return xp.where(positive, g, slope * g)
 
 
 @op
