@@ -45,8 +45,8 @@ TIMEOUT = 150.0  # seconds for one mutant: a loop without end is noticed
 
 EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names them
     "What was kept for the other vjps is computed again: backward() brings them one cotangent.": [
-        "activation.once | off by one | if not known or known[1] is not g:",
-        "activation.once | mask inverted | if not known or known[0] is g:",
+        "affine.once | off by one | if not known or known[1] is not g:",
+        "affine.once | mask inverted | if not known or known[0] is g:",
     ],
     "Where all axes are reduced, a 0-d array broadcasts as well as one with those axes back.": [
         "reduction._restore | operand wrong | if keepdims or reduced.ndim == 0:",

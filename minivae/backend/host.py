@@ -131,9 +131,7 @@ class Backend:
             total += value.astype(np.float64) * weight
 
     def side_by_side(self, y: Array, bias: Array) -> tuple[Array, Array]:
-        """y (N, h, w, O) and bias (O,) as they are added: a row of pixels at a time, (N h, w O) and (w O,), as NumPy is
-        slow in adding a few numbers often. Rows (N, O) as they are.
-        """
+        """y (N, h, w, O) and bias (O,) in rows of pixels: NumPy is slow in adding few numbers often. Else as is."""
         if y.ndim != 4:
             return y, bias
         n, h, w, o = y.shape

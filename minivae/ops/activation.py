@@ -3,8 +3,8 @@
 Each is one fused function, so one pass over the memory on a CPU and one kernel on a GPU. Where value and derivative
 share what is costly, an exponential, the forward function returns both, and the vjp is one product.
 
-With a bias each is a function of a + bias in the same pass, for which `or_sum` writes the sum into its formula. No vjp
-needs a + bias: all are functions of what the forward function returned.
+With a bias each is a function of a + bias in the same pass: `or_sum` writes the sum into its formula. The derivative by
+both is the same, and no vjp needs a + bias: all are functions of what the forward function returned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 from minivae.backend import Array, fuse
-from minivae.graph import Vjp
 from minivae.tensor import op
 
 
@@ -37,43 +36,11 @@ def or_sum(formula: Callable[..., Any]) -> Callable[..., Any]:
     return either
 
 
-def activated(xp: Any, a: Array, bias: Array | None, activation: Any) -> tuple[Array, Vjp]:
-    """The end of a layer: activation(a + bias) for its product a (..., O), which may be changed, and the vjp of a.
-
-    activation: an activation of arrays, such as ops.relu.forward; None for a + bias.
-    """
-    rows = a
-    if bias is not None:
-        rows, bias = xp.side_by_side(a, bias)
-    if activation is not None:
-        y, (da, *_) = activation(xp, rows, bias=bias)
-        return y.reshape(a.shape), lambda g: da(g.reshape(rows.shape)).reshape(a.shape)
-    if bias is not None:
-        rows += bias
-    return a, lambda g: g
-
-
-def once(f: Vjp) -> Vjp:
-    """A function of the cotangent for which several vjps ask: it is computed for the first of them."""
-    known: list[Array] = []  # the cotangent, and what was made of it
-
-    def value(g: Array) -> Array:
-        if not known or known[0] is not g:
-            known[:] = g, f(g)
-        return known[1]
-
-    return value
-
-
 @op
 def tanh(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """tanh a."""
     y = _tanh(xp, a, bias)
-
-    def da(g: Array) -> Array:
-        return _dtanh(xp, y, g)
-
-    return y, (da, da)
+    return y, (lambda g: _dtanh(xp, y, g), lambda g: _dtanh(xp, y, g))
 
 
 @or_sum
@@ -90,11 +57,7 @@ def _dtanh(xp: Any, y: Array, g: Array) -> Any:
 def sigmoid(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """1 / (1 + e^-a)."""
     y = _sigmoid(xp, a, bias)
-
-    def da(g: Array) -> Array:
-        return _dsigmoid(xp, y, g)
-
-    return y, (da, da)
+    return y, (lambda g: _dsigmoid(xp, y, g), lambda g: _dsigmoid(xp, y, g))
 
 
 def logistic(xp: Any, a: Array) -> Array:
@@ -119,11 +82,7 @@ def _dsigmoid(xp: Any, y: Array, g: Array) -> Any:
 def softplus(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), in which nothing overflows. The derivative is sigmoid(a)."""
     y, dy = _softplus(xp, a, bias)
-
-    def da(g: Array) -> Array:
-        return g * dy
-
-    return y, (da, da)
+    return y, (lambda g: g * dy, lambda g: g * dy)
 
 
 @or_sum
@@ -156,11 +115,7 @@ def _soft_clip(xp: Any, a: Array, limit: float) -> Any:
 def relu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """max(a, 0). The derivative at 0 is 0."""
     y = _relu(xp, a, bias)
-
-    def da(g: Array) -> Array:
-        return _drelu(xp, y, g)
-
-    return y, (da, da)
+    return y, (lambda g: _drelu(xp, y, g), lambda g: _drelu(xp, y, g))
 
 
 @or_sum
@@ -199,11 +154,7 @@ def _dleaky_relu(xp: Any, positive: Array, g: Array, slope: float) -> Any:
 def elu(xp: Any, a: Array, alpha: float = 1.0, bias: Array | None = None) -> Any:
     """a where a > 0, else alpha * (e^a - 1). [Clevert et al. 2016]"""
     y, dy = _elu(xp, a, bias, alpha)
-
-    def da(g: Array) -> Array:
-        return g * dy
-
-    return y, (da, None, da)
+    return y, (lambda g: g * dy, None, lambda g: g * dy)
 
 
 @or_sum
@@ -217,11 +168,7 @@ def _elu(xp: Any, a: Array, alpha: float) -> Any:
 def gelu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """a * Phi(a), Phi the distribution function of the standard normal. [Hendrycks & Gimpel 2016]"""
     y, dy = _gelu(xp, a, bias)
-
-    def da(g: Array) -> Array:
-        return g * dy
-
-    return y, (da, da)
+    return y, (lambda g: g * dy, lambda g: g * dy)
 
 
 @or_sum
@@ -236,11 +183,7 @@ def _gelu(xp: Any, a: Array) -> Any:
 def silu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """a * sigmoid(a)."""
     y, dy = _silu(xp, a, bias)
-
-    def da(g: Array) -> Array:
-        return g * dy
-
-    return y, (da, da)
+    return y, (lambda g: g * dy, lambda g: g * dy)
 
 
 @or_sum

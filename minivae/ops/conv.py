@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minivae.backend import Array
-from minivae.ops.activation import activated, once
+from minivae.ops.affine import activated, once
 from minivae.ops.windows import Geometry, Pair, check_images, first, geometry, last, pair
 from minivae.tensor import op
 

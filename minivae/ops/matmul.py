@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from minivae.backend import Array
-from minivae.ops.activation import activated, once
+from minivae.ops.affine import activated, once
 from minivae.tensor import op
 
 
