@@ -99,7 +99,7 @@ def compare(program, function, source, operands):
         np.testing.assert_array_equal(ours[np.isinf(theirs)], theirs[np.isinf(theirs)])
         inside = np.isfinite(theirs)
         eps = np.finfo(theirs.dtype).eps if theirs.dtype.kind == "f" else 0
-        error = np.abs(np.subtract(ours, theirs, where=inside, out=np.zeros(ours.shape)))
+        error = np.abs(np.subtract(ours, theirs, where=inside, out=np.zeros(ours.shape), dtype=float))
         assert (error <= ROUNDINGS * eps * np.maximum(scale, np.abs(theirs)))[inside].all(), error.max()
 
 

@@ -96,7 +96,7 @@ class Dropout(Module):
 class Activation(Module):
     """A layer without parameters: an elementwise op."""
 
-    function: ClassVar[Any]
+    function: ClassVar[Any]  # of ops/activation.py: of arrays it takes a bias
 
     def options(self) -> dict[str, float]:
         """What the op takes beside x."""
