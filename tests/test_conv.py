@@ -42,9 +42,7 @@ def twin(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, activa
     return activated(y.reshape((len(x), len(weight), *y.shape[3:])), bias, activation)
 
 
-def transposed_twin(
-    x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, activation=None
-):
+def transposed_twin(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, activation=None):
     """The same sum, over the windows and the outputs."""
     kernel = weight.shape[2:]
     options = [v if isinstance(v, tuple) else (v, v) for v in (stride, padding, dilation, output_padding)]
