@@ -4,7 +4,8 @@
 
 Each row is an experiment of demos/experiments, and its result a file OUT/NAME.json. What is there is not run
 again, so that Ctrl-C loses the row in hand only; `--only NAME` runs a row anew. results.md and results.csv
-hold all rows so far. `--preset paper` runs the rows that are too long for a CPU. Rows that need the same model share it, so the seconds of a row depend on those before it.
+hold all rows so far. Rows that need the same model share it, so the seconds of a row depend on those before it.
+`--preset paper` runs the rows that are too long for a CPU.
 """
 
 from __future__ import annotations

@@ -118,6 +118,17 @@ def elementwise(draw: Any, *domains: Any, same_shape: bool = False, side: int = 
 
 
 @st.composite
+def biased(draw: Any) -> Call:
+    """One operand, and perhaps a bias for its last axis: their sum is on the grid."""
+    shape = draw(shapes())
+    (a,) = numbers(draw(seeds), shape)
+    if draw(st.booleans()):
+        return (a,), {}
+    (bias,) = numbers(draw(seeds), shape[-1:])
+    return (a - bias, bias), {}
+
+
+@st.composite
 def reduced(draw: Any, side: int = 1, keepdims: bool = True, single: bool = False, **options: Any) -> Call:
     """One operand and an axis: any, or (single) one axis."""
     shape = draw(shapes(ndim=int(single), side=side))
@@ -233,7 +244,7 @@ def affine(draw: Any) -> Call:
     leading = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3))
     n, m = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     bias = draw(st.sampled_from([[(m,)], []]))
-    return tuple(numbers(draw(seeds), (*leading, n), (m, n), *bias)), {}
+    return tuple(numbers(draw(seeds), (*leading, n), (m, n), *bias)), {"activation": draw(smooth)}
 
 
 @st.composite
@@ -244,6 +255,10 @@ def grouped(draw: Any) -> Call:
     options = {"groups": groups, "eps": draw(st.sampled_from([1e-2, 1e-1]))}
     return tuple(numbers(draw(seeds), (n, c, *pixels), (c,), (c,))), options
 
+
+# one whose vjp is a function of the result, one whose derivative the forward function gives; and no kinks
+ACTIVATIONS = {None: "", ops.tanh.forward: "tanh", ops.gelu.forward: "gelu"}
+smooth = st.sampled_from([*ACTIVATIONS])
 
 SUBSCRIPTS = [
     "ij,jk->ik", "i,i->", "i,j->ij", "ij,kj", "ji", "ij->", "ij->j", "ij->ji", "ij,ij->ij", "bij,bjk->bik", "i,j",
@@ -275,8 +290,9 @@ def planar(draw: Any) -> Call:
 
 @st.composite
 def placed(draw: Any, geometry: Any, biased: bool = False) -> Call:
-    """Images (and weights, and perhaps a bias), and the options of a geometry."""
+    """Images (and weights, and perhaps a bias), and the options of a geometry (and an activation)."""
     drawn, options = draw(geometry)
+    options |= {"activation": draw(smooth)} if biased else {}
     return tuple(numbers(draw(seeds), *drawn[: len(drawn) - (biased and draw(st.booleans()))])), options
 
 
@@ -315,6 +331,21 @@ def powers(draw: Any) -> Call:
 def same(name: str) -> Callable[..., Any]:
     """The function of that name of torch, or of torch.nn.functional."""
     return lambda t, *a, **options: getattr(t, name, getattr(t.nn.functional, name, None))(*a, **options)
+
+
+def sum_of(name: str) -> Callable[..., Any]:
+    """An activation of torch, of a sum."""
+    return lambda t, *a: same(name)(t, sum(a))
+
+
+def with_activation(name: str) -> Callable[..., Any]:
+    """A layer of torch, and the activation."""
+
+    def layer(t: Any, *a: Any, activation: Any, **options: Any) -> Any:
+        y = same(name)(t, *a, **options)
+        return y if activation is None else same(ACTIVATIONS[activation])(t, y)
+
+    return layer
 
 
 def over(name: str) -> Callable[..., Any]:
@@ -452,20 +483,20 @@ TABLE = [
     ),
     Row("log_gamma_quantile", ops.log_gamma_quantile, elementwise(positive, unit)),
     # activation
-    Row("tanh", ops.tanh, elementwise(real), same("tanh"), integers),
-    Row("sigmoid", ops.sigmoid, elementwise(real), same("sigmoid"), integers),
-    Row("softplus", ops.softplus, elementwise(real), same("softplus"), integers),
+    Row("tanh", ops.tanh, biased(), sum_of("tanh"), integers),
+    Row("sigmoid", ops.sigmoid, biased(), sum_of("sigmoid"), integers),
+    Row("softplus", ops.softplus, biased(), sum_of("softplus"), integers),
     Row(
         "soft_clip", ops.soft_clip, elementwise(real, limit=st.sampled_from([0.55, 16.0])),
         lambda t, a, limit: a.clamp(-limit, limit) + a.sign() * t.log1p(t.relu(a.abs() - limit)),
     ),
-    Row("relu", ops.relu, elementwise(real), same("relu"), integers),
+    Row("relu", ops.relu, biased(), sum_of("relu"), integers),
     Row(
         "leaky_relu", ops.leaky_relu, elementwise(real, negative_slope=slopes), same("leaky_relu"), integers,
     ),
     Row("elu", ops.elu, elementwise(real, alpha=st.sampled_from([1.0, 0.5])), same("elu"), integers),
-    Row("gelu", ops.gelu, elementwise(real), same("gelu"), integers),
-    Row("silu", ops.silu, elementwise(real), same("silu"), integers),
+    Row("gelu", ops.gelu, biased(), sum_of("gelu"), integers),
+    Row("silu", ops.silu, biased(), sum_of("silu"), integers),
     # reduction
     Row("sum", ops.sum, reduced(side=0), over("sum")),
     Row("mean", ops.mean, reduced(), over("mean")),
@@ -497,16 +528,16 @@ TABLE = [
     ),
     # matmul
     Row("matmul", ops.matmul, matrices(), same("matmul")),
-    Row("linear", ops.linear, affine(), same("linear")),
+    Row("linear", ops.linear, affine(), with_activation("linear")),
     Row(
         "einsum", lambda *operands, subscripts: ops.einsum(subscripts, *operands), contractions(),
         lambda t, *operands, subscripts: t.einsum(subscripts, *operands),
     ),
     # images
-    Row("conv2d", ops.conv2d, placed(geometries.convolutions(), biased=True), same("conv2d")),
+    Row("conv2d", ops.conv2d, placed(geometries.convolutions(), biased=True), with_activation("conv2d")),
     Row(
         "conv_transpose2d", ops.conv_transpose2d, placed(geometries.transposed_convolutions(), biased=True),
-        same("conv_transpose2d"),
+        with_activation("conv_transpose2d"),
     ),
     Row("max_pool2d", ops.max_pool2d, placed(geometries.pools(dilated=True)), same("max_pool2d"), integers),
     Row("avg_pool2d", ops.avg_pool2d, placed(geometries.pools(dilated=False)), same("avg_pool2d")),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from anywhere import np, there
-from cases import TABLE, cotangent, gradients
+from cases import ACTIVATIONS, TABLE, cotangent, gradients
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +31,7 @@ def is_channels_last(a):
 # ---- the twin: the definition, as one sum ----
 
 
-def twin(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def twin(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, activation=None):
     """y[n, g, o, h, w] = the sum of x[n, g, c, H, W] weight[g, o, c, i, j] where H, W is what tap i, j of h, w sees."""
     kernel = weight.shape[2:]
     options = [v if isinstance(v, tuple) else (v, v) for v in (stride, padding, dilation)]
@@ -39,10 +39,10 @@ def twin(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     images = x.reshape((len(x), groups, -1, *x.shape[2:]))
     kernels = weight.reshape((groups, -1, *weight.shape[1:]))
     y = ops.einsum("ngcHW,ihH,jwW,gocij->ngohw", images, rows, cols, kernels)
-    return biased(y.reshape((len(x), len(weight), *y.shape[3:])), bias)
+    return activated(y.reshape((len(x), len(weight), *y.shape[3:])), bias, activation)
 
 
-def transposed_twin(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def transposed_twin(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, activation=None):
     """The same sum, over the windows and the outputs."""
     kernel = weight.shape[2:]
     options = [v if isinstance(v, tuple) else (v, v) for v in (stride, padding, dilation, output_padding)]
@@ -54,7 +54,7 @@ def transposed_twin(x, weight, bias=None, stride=1, padding=0, output_padding=0,
     images = x.reshape((len(x), groups, -1, *x.shape[2:]))
     kernels = weight.reshape((groups, -1, *weight.shape[1:]))
     y = ops.einsum("ngohw,ihH,jwW,gocij->ngcHW", images, rows, cols, kernels)
-    return biased(y.reshape((len(x), weight.shape[1] * groups, *size)), bias)
+    return activated(y.reshape((len(x), weight.shape[1] * groups, *size)), bias, activation)
 
 
 def seen(n, k, stride, padding, dilation):
@@ -63,8 +63,9 @@ def seen(n, k, stride, padding, dilation):
     return there((pixel == stride * window + dilation * tap - padding).astype(float))
 
 
-def biased(y, bias):
-    return y if bias is None else y + bias.reshape((-1, 1, 1))
+def activated(y, bias, activation):
+    y = y if bias is None else y + bias.reshape((-1, 1, 1))
+    return y if activation is None else getattr(ops, ACTIVATIONS[activation])(y)
 
 
 @both
@@ -100,6 +101,7 @@ def test_windows_that_see_the_border_alone():
 @given(data=st.data())
 def test_one_is_the_adjoint_of_the_other(data):
     (x, weight, *_), options = data.draw(ROWS["conv2d"].calls)
+    del options["activation"]  # without one it is linear
     y = ops.conv2d(Tensor(x), weight, **options)
     pairs = {key: v if isinstance(v, tuple) else (v, v) for key, v in options.items() if key != "groups"}
     sizes = zip(x.shape[2:], y.shape[2:], weight.shape[2:], *pairs.values(), strict=True)

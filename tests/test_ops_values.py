@@ -6,7 +6,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 from anywhere import np
-from cases import TABLE, gradients
+from cases import ACTIVATIONS, TABLE, gradients
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,9 +69,15 @@ def grouped_norm(x, weight, bias, groups, eps):
     return y * weight.reshape(shape) + bias.reshape(shape)
 
 
-def dense(x, weight, bias=None):
+def dense(x, weight, bias=None, activation=None):
     y = ops.einsum("...i,oi->...o", x, weight)
-    return y if bias is None else y + bias
+    y = y if bias is None else y + bias
+    return y if activation is None else getattr(ops, ACTIVATIONS[activation])(y)
+
+
+def of_sum(twin):
+    """A function of an operand, or of its sum with a bias."""
+    return lambda a, *bias: twin(a + bias[0] if bias else a)
 
 
 TWINS = {
@@ -90,14 +96,14 @@ TWINS = {
     "standardize": standard,
     "group_norm": grouped_norm,
     "linear": dense,
-    "sigmoid": lambda a: 1 / (1 + ops.exp(-a)),
-    "softplus": lambda a: ops.log(1 + ops.exp(a)),
+    "sigmoid": of_sum(lambda a: 1 / (1 + ops.exp(-a))),
+    "softplus": of_sum(lambda a: ops.log(1 + ops.exp(a))),
     "soft_clip": lambda a, limit: (
         ops.clip(a, -limit, limit) + np.sign(a.data) * ops.log(1 + ops.maximum(ops.abs(a) - limit, 0.0))
     ),
-    "silu": lambda a: a / (1 + ops.exp(-a)),
-    "tanh": lambda a: (ops.exp(a) - ops.exp(-a)) / (ops.exp(a) + ops.exp(-a)),
-    "relu": lambda a: ops.where(a.data > 0, a, 0.0),
+    "silu": of_sum(lambda a: a / (1 + ops.exp(-a))),
+    "tanh": of_sum(lambda a: (ops.exp(a) - ops.exp(-a)) / (ops.exp(a) + ops.exp(-a))),
+    "relu": of_sum(lambda a: ops.where(a.data > 0, a, 0.0)),
     "leaky_relu": lambda a, negative_slope: ops.where(a.data > 0, a, negative_slope * a),
     "elu": lambda a, alpha: ops.where(a.data > 0, a, alpha * (ops.exp(a) - 1)),
     "expm1": lambda a: ops.exp(a) - 1,

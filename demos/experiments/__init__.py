@@ -21,6 +21,6 @@ from experiments import autoencoders, bounds, betas, posteriors, factors, games,
 from experiments.lab import EXPERIMENTS, Experiment, Finding, Lab
 
 __all__ = [
-    "EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "factors", "games", "paper",
-    "posteriors", "priors", "sampling", "uses",
+    "EXPERIMENTS", "Experiment", "Finding", "Lab", "autoencoders", "betas", "bounds", "codes", "factors", "games",
+    "paper", "posteriors", "priors", "sampling", "uses",
 ]  # fmt: skip

@@ -54,8 +54,8 @@ def vqvae_cifar10(lab: Lab) -> Finding:
     prior = prior_of(lab, codec, Options(epochs=50, batch_size=128, lr=1e-3, lr_schedule="cosine"), 128, 12, cifar)
     per_code = lab.test(prior, prior.examples(cifar))["nats_per_code"]
     return Finding(
-        f"8x8 codes, K=512, D=64, conv 64-128 with 2 residual blocks, Adam 3e-4, batch 32, {epochs} epochs; PixelCNN of "
-        "12 layers of 128 channels, 50 epochs",
+        f"8x8 codes, K=512, D=64, conv 64-128 with 2 residual blocks, Adam 3e-4, batch 32, {epochs} epochs; PixelCNN "
+        "of 12 layers of 128 channels, 50 epochs",
         f"test error / variance {found['reconstruction']:.4f}, perplexity {found['perplexity']:.0f}; prior "
         f"{per_code:.3f} nats per code",
         "at most 0.057, perplexity 300 or more [Sonnet, 10,000 steps of batch 32: 0.056, 326]",

@@ -130,11 +130,12 @@ class Backend:
         for total, value in zip(totals, values, strict=True):
             total += value.astype(np.float64) * weight
 
-    def add_to_pixels(self, y: Array, bias: Array) -> None:
-        """y (N, h, w, O) += bias (O,): a row of pixels at a time, as NumPy is slow in adding a few numbers often."""
+    def side_by_side(self, y: Array, bias: Array) -> tuple[Array, Array]:
+        """y (N, h, w, O) and bias (O,) in rows of pixels: NumPy is slow in adding few numbers often. Else as is."""
+        if y.ndim != 4:
+            return y, bias
         n, h, w, o = y.shape
-        rows = y.reshape(n * h, w * o)
-        rows += self.module.tile(bias, w)
+        return y.reshape(n * h, w * o), self.module.tile(bias, w)
 
     def column_sums(self, rows: Array) -> Array:
         """(M, D) -> (D,): on NumPy as a product with ones, in which it is fastest."""
@@ -201,8 +202,6 @@ class Backend:
             return function.plain(self, operands, out)
         smallest = self.smallest_repeating if program.repeated else self.smallest
         flat = layout((*operands, *(out or ()))) if size >= smallest else None
-        if flat is None and program.repeated:
-            return function.plain(self, operands, out)
         if flat is None:
             return self.whole(function, program, operands, out)
         arguments, results = flat.operands[: len(operands)], flat.operands[len(operands) :]

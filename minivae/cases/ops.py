@@ -38,6 +38,7 @@ def _spread(fn: Callable[..., Tensor], arguments: Strategy) -> Case:
 
 
 _any, _positive = arrays(), arrays(low=0.2)
+_bends = st.sampled_from([None, ops.tanh.forward, ops.gelu.forward])  # type: ignore[attr-defined]
 _no_empty = {"empty": False}
 _vectors = arrays(shapes(1, 3, empty=False))
 _matrices = st.sampled_from(
@@ -57,9 +58,24 @@ def _same_shape(n: int, **options: Any) -> Strategy:
     return _with_shape(lambda shape: st.tuples(*[arrays(shape)] * n, axes(len(shape))), **options)
 
 
+@st.composite
+def _biased(draw: st.DrawFn, away_from: tuple[float, ...] = ()) -> list[Any]:
+    """An array, and a bias for its last axis or None: their sum keeps away from the kinks."""
+    a = draw(arrays(away_from=away_from))
+    if draw(st.booleans()):
+        return [a, None]
+    bias = draw(arrays(a.shape[-1:]))
+    return [a - bias, bias]
+
+
 def _orders(ndim: int) -> Strategy:
     """An order of axes, or None."""
     return st.none() | st.permutations(range(ndim)).map(tuple)
+
+
+def _activated(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A layer whose last argument is its activation."""
+    return lambda *args: fn(*args[:-1], activation=args[-1])
 
 
 def _first_two(parts: list[Tensor]) -> Tensor:
@@ -98,15 +114,15 @@ OPS: dict[str, Case] = {
     "digamma": case(ops.digamma, _positive),
     "lbeta": case(ops.lbeta, broadcastable(low=0.2)),
     "log_gamma_quantile": case(lambda a, u: ops.log_gamma_quantile(a, ops.sigmoid(u)), broadcastable(low=0.2)),
-    "tanh": case(ops.tanh, _any),
-    "sigmoid": case(ops.sigmoid, _any),
-    "softplus": case(ops.softplus, _any),
+    "tanh": case(ops.tanh, _biased()),
+    "sigmoid": case(ops.sigmoid, _biased()),
+    "softplus": case(ops.softplus, _biased()),
     "soft_clip": case(lambda a: ops.soft_clip(a, 1.5), arrays(away_from=[-1.5, 1.5])),  # where the slope has kinks
-    "relu": case(ops.relu, arrays(away_from=[0])),
-    "leaky_relu": case(ops.leaky_relu, arrays(away_from=[0]), st.sampled_from([0.01, 0.3])),
-    "elu": case(ops.elu, arrays(away_from=[0]), st.sampled_from([1.0, 0.5])),
-    "gelu": case(ops.gelu, _any),
-    "silu": case(ops.silu, _any),
+    "relu": case(ops.relu, _biased((0,))),
+    "leaky_relu": case(lambda a, b, slope: ops.leaky_relu(a, slope, b), _biased((0,)), st.sampled_from([0.01, 0.3])),
+    "elu": case(lambda a, b, alpha: ops.elu(a, alpha, b), _biased((0,)), st.sampled_from([1.0, 0.5])),
+    "gelu": case(ops.gelu, _biased()),
+    "silu": case(ops.silu, _biased()),
     "sum": _over_axis(ops.sum),
     "mean": _over_axis(ops.mean, empty=False),
     "var": _over_axis(ops.var, empty=False),
@@ -154,11 +170,13 @@ OPS: dict[str, Case] = {
     "matmul": _spread(ops.matmul, _matrices),
     "linear": case(
         ops.linear,
-        arrays(st.sampled_from([(3,), (2, 3), (2, 2, 3), (0, 3)])), arrays((4, 3)), st.none() | arrays((4,)),
+        arrays(st.sampled_from([(3,), (2, 3), (2, 2, 3), (0, 3)])), arrays((4, 3)), st.none() | arrays((4,)), _bends,
     ),
     "einsum": _spread(ops.einsum, _einsums),
-    "conv2d": _spread(ops.conv2d, arguments(convolutions())),
-    "conv_transpose2d": _spread(ops.conv_transpose2d, arguments(transposed_convolutions())),
+    "conv2d": case(_activated(ops.conv2d), arguments(convolutions()).map(list), _bends),
+    "conv_transpose2d": case(
+        _activated(ops.conv_transpose2d), arguments(transposed_convolutions()).map(list), _bends
+    ),
     "max_pool2d": _spread(ops.max_pool2d, arguments(pools(dilated=True), distinct=True)),
     "avg_pool2d": _spread(ops.avg_pool2d, arguments(pools(dilated=False))),
     "interpolate": _spread(ops.interpolate, arguments(resamplings())),

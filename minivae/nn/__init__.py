@@ -11,6 +11,7 @@ from minivae.nn.layers import (
     LeakyReLU,
     Linear,
     ReLU,
+    Sequential,
     Sigmoid,
     SiLU,
     Softplus,
@@ -18,7 +19,7 @@ from minivae.nn.layers import (
     Unflatten,
 )
 from minivae.nn.masked import MaskedConv2d
-from minivae.nn.module import Buffer, Module, Parameter, Sequential, frozen
+from minivae.nn.module import Buffer, Module, Parameter, frozen
 from minivae.nn.norm import BatchNorm, LayerNorm
 from minivae.nn.pool import AvgPool2d, MaxPool2d, PixelShuffle, PixelUnshuffle, Upsample
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from minivae import backend, ops
 from minivae.nn import init
-from minivae.nn.layers import ReLU
-from minivae.nn.module import Module, Parameter, Sequential
+from minivae.nn.layers import ReLU, Sequential, takes_activation
+from minivae.nn.module import Module, Parameter
 from minivae.ops.conv import output_border
 from minivae.ops.windows import Geometry, Pair, geometry
 from minivae.tensor import Tensor
@@ -46,8 +46,9 @@ class Conv2d(_Convolution):
         windows = geometry("Conv2d", kernel_size, stride, padding, dilation)
         super().__init__((out_channels, in_channels), out_channels, windows, groups, bias, rng)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(x, self.weight, self.bias, groups=self.groups, **self.geometry)
+    @takes_activation
+    def forward(self, x: Tensor, activation: Any = None) -> Tensor:
+        return ops.conv2d(x, self.weight, self.bias, groups=self.groups, activation=activation, **self.geometry)
 
     def extra_repr(self) -> str:
         return _describe(self.weight.shape[1] * self.groups, self.weight.shape[0], self)
@@ -64,8 +65,11 @@ class ConvTranspose2d(_Convolution):
         super().__init__((in_channels, out_channels), out_channels, windows, groups, bias, rng)
         self.geometry["output_padding"] = output_border("ConvTranspose2d", output_padding, windows)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.conv_transpose2d(x, self.weight, self.bias, groups=self.groups, **self.geometry)
+    @takes_activation
+    def forward(self, x: Tensor, activation: Any = None) -> Tensor:
+        return ops.conv_transpose2d(
+            x, self.weight, self.bias, groups=self.groups, activation=activation, **self.geometry
+        )
 
     def extra_repr(self) -> str:
         return _describe(self.weight.shape[0], self.weight.shape[1] * self.groups, self)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from minivae import backend, ops
 from minivae.nn import init
 from minivae.nn.module import Module, Parameter
 from minivae.tensor import Tensor
+
+
+def takes_activation(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The forward() of a layer that can apply an activation, of arrays, in the pass that adds its bias."""
+    forward.takes_activation = True  # type: ignore[attr-defined]
+    return forward
 
 
 class Linear(Module):
@@ -21,8 +29,9 @@ class Linear(Module):
         self.weight = Parameter(init.kaiming_uniform((out_features, in_features), rng=rng))
         self.bias = Parameter(init.uniform((out_features,), 1 / math.sqrt(in_features), rng)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.linear(x, self.weight, self.bias)
+    @takes_activation
+    def forward(self, x: Tensor, activation: Any = None) -> Tensor:
+        return ops.linear(x, self.weight, self.bias, activation)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}"
@@ -87,11 +96,22 @@ class Dropout(Module):
 class Activation(Module):
     """A layer without parameters: an elementwise op."""
 
-    function: ClassVar[Callable[..., Tensor]]
+    function: ClassVar[Any]  # of ops/activation.py: of arrays it takes a bias
+
+    def options(self) -> dict[str, float]:
+        """What the op takes beside x."""
+        return {}
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.function(x)
+        y: Tensor = self.function(x, **self.options())
         return y
+
+    def of_arrays(self) -> Callable[..., Any]:
+        """The same for ops that apply it to their arrays."""
+        return functools.partial(self.function.forward, **self.options())
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.options().items())
 
 
 class ReLU(Activation):
@@ -100,30 +120,28 @@ class ReLU(Activation):
     function = staticmethod(ops.relu)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(Activation):
     """x where x > 0, else negative_slope x."""
+
+    function = staticmethod(ops.leaky_relu)
 
     def __init__(self, negative_slope: float = 0.01):
         self.negative_slope = negative_slope
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.leaky_relu(x, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
+    def options(self) -> dict[str, float]:
+        return {"negative_slope": self.negative_slope}
 
 
-class ELU(Module):
+class ELU(Activation):
     """x where x > 0, else alpha (e^x - 1)."""
+
+    function = staticmethod(ops.elu)
 
     def __init__(self, alpha: float = 1.0):
         self.alpha = alpha
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.elu(x, self.alpha)
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}"
+    def options(self) -> dict[str, float]:
+        return {"alpha": self.alpha}
 
 
 class GELU(Activation):
@@ -154,3 +172,35 @@ class Softplus(Activation):
     """log(1 + e^x)."""
 
     function = staticmethod(ops.softplus)
+
+
+class Sequential(Module):
+    """Modules, or functions of one tensor, one after the other; their paths are "0", "1", ...
+
+    A layer with weights takes the activation that follows it: bias and activation are one pass, and one kernel.
+    """
+
+    def __init__(self, *layers: Any):
+        self.layers = list(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        taken = False
+        for layer, after in itertools.zip_longest(self.layers, self.layers[1:]):
+            if taken:
+                taken = False
+                continue
+            # not where a subclass has a forward() of its own
+            taken = hasattr(getattr(layer, "forward", None), "takes_activation") and (
+                getattr(getattr(after, "forward", None), "__func__", None) is Activation.forward
+            )
+            x = layer(x, after.of_arrays()) if taken else layer(x)
+        return x
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        yield from ((str(i), layer) for i, layer in enumerate(self.layers) if isinstance(layer, Module))
+
+    def __getitem__(self, i: int) -> Any:
+        return self.layers[i]
+
+    def __len__(self) -> int:
+        return len(self.layers)

@@ -129,27 +129,6 @@ class Module:
         return "\n  ".join([head, *lines])
 
 
-class Sequential(Module):
-    """Modules, or functions of one tensor, one after the other; their paths are "0", "1", ..."""
-
-    def __init__(self, *layers: Any):
-        self.layers = list(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def children(self) -> Iterator[tuple[str, Module]]:
-        yield from ((str(i), layer) for i, layer in enumerate(self.layers) if isinstance(layer, Module))
-
-    def __getitem__(self, i: int) -> Any:
-        return self.layers[i]
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
     """Within it a model is in its evaluation mode, and nothing is recorded; each module's mode comes back after it."""

@@ -2,22 +2,50 @@
 
 Each is one fused function, so one pass over the memory on a CPU and one kernel on a GPU. Where value and derivative
 share what is costly, an exponential, the forward function returns both, and the vjp is one product.
+
+With a bias each is a function of a + bias in the same pass: `or_sum` writes the sum into its formula. The derivative by
+both is the same, and no vjp needs a + bias: all are functions of what the forward function returned.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 from minivae.backend import Array, fuse
 from minivae.tensor import op
 
 
+def or_sum(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """A formula f(xp, a, ...) as a function of (xp, a, bias, ...): f of a; where bias is not None, f of a + bias."""
+    plain = inspect.unwrap(formula)
+    xp, a, *options = inspect.signature(plain).parameters.values()
+
+    def of_sum(xp: Any, a: Array, bias: Array, *options: Any) -> Any:
+        return plain(xp, a + bias, *options)
+
+    of_sum.__name__ = f"{plain.__name__}_of_sum"
+    of_sum.__signature__ = inspect.Signature([xp, a, a.replace(name="bias"), *options])  # type: ignore[attr-defined]
+    fused = fuse(of_sum)
+
+    def either(xp: Any, a: Array, bias: Array | None, *options: Any) -> Any:
+        return formula(xp, a, *options) if bias is None else fused(xp, a, bias, *options)
+
+    return either
+
+
 @op
-def tanh(xp: Any, a: Array) -> Any:
+def tanh(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """tanh a."""
-    y = xp.tanh(a)
-    return y, (lambda g: _dtanh(xp, y, g),)
+    y = _tanh(xp, a, bias)
+    return y, (lambda g: _dtanh(xp, y, g), lambda g: _dtanh(xp, y, g))
+
+
+@or_sum
+def _tanh(xp: Any, a: Array) -> Any:
+    return xp.tanh(a)
 
 
 @fuse
@@ -26,10 +54,10 @@ def _dtanh(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def sigmoid(xp: Any, a: Array) -> Any:
+def sigmoid(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """1 / (1 + e^-a)."""
-    y = _sigmoid(xp, a)
-    return y, (lambda g: _dsigmoid(xp, y, g),)
+    y = _sigmoid(xp, a, bias)
+    return y, (lambda g: _dsigmoid(xp, y, g), lambda g: _dsigmoid(xp, y, g))
 
 
 def logistic(xp: Any, a: Array) -> Array:
@@ -42,7 +70,7 @@ def logistic(xp: Any, a: Array) -> Array:
     return xp.maximum(e, a > 0) / (1 + e)
 
 
-_sigmoid = fuse(logistic)
+_sigmoid = or_sum(fuse(logistic))
 
 
 @fuse
@@ -51,12 +79,13 @@ def _dsigmoid(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def softplus(xp: Any, a: Array) -> Any:
+def softplus(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), in which nothing overflows. The derivative is sigmoid(a)."""
-    y, dy = _softplus(xp, a)
-    return y, (lambda g: g * dy,)
+    y, dy = _softplus(xp, a, bias)
+    return y, (lambda g: g * dy, lambda g: g * dy)
 
 
+@or_sum
 @fuse
 def _softplus(xp: Any, a: Array) -> Any:
     e = xp.exp(-xp.abs(a))
@@ -83,10 +112,15 @@ def _soft_clip(xp: Any, a: Array, limit: float) -> Any:
 
 
 @op
-def relu(xp: Any, a: Array) -> Any:
+def relu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """max(a, 0). The derivative at 0 is 0."""
-    y = xp.maximum(a, 0)
-    return y, (lambda g: _drelu(xp, y, g),)
+    y = _relu(xp, a, bias)
+    return y, (lambda g: _drelu(xp, y, g), lambda g: _drelu(xp, y, g))
+
+
+@or_sum
+def _relu(xp: Any, a: Array) -> Any:
+    return xp.maximum(a, 0)
 
 
 @fuse
@@ -95,40 +129,49 @@ def _drelu(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def leaky_relu(xp: Any, a: Array, negative_slope: float = 0.01) -> Any:
+def leaky_relu(xp: Any, a: Array, negative_slope: float = 0.01, bias: Array | None = None) -> Any:
     """a where a > 0, else negative_slope * a."""
-    return _leaky(xp, a, a, negative_slope), (lambda g: _leaky(xp, a, g, negative_slope),)
+    y, positive = _leaky_relu(xp, a, bias, negative_slope)
+
+    def da(g: Array) -> Array:
+        return _dleaky_relu(xp, positive, g, negative_slope)
+
+    return y, (da, None, da)
+
+
+@or_sum
+@fuse
+def _leaky_relu(xp: Any, a: Array, slope: float) -> Any:
+    return xp.where(a > 0, a, slope * a), a > 0
 
 
 @fuse
-def _leaky(xp: Any, a: Array, x: Array, slope: float) -> Any:
-    return xp.where(a > 0, x, slope * x)
+def _dleaky_relu(xp: Any, positive: Array, g: Array, slope: float) -> Any:
+    return xp.where(positive, g, slope * g)
 
 
 @op
-def elu(xp: Any, a: Array, alpha: float = 1.0) -> Any:
+def elu(xp: Any, a: Array, alpha: float = 1.0, bias: Array | None = None) -> Any:
     """a where a > 0, else alpha * (e^a - 1). [Clevert et al. 2016]"""
-    y = _elu(xp, a, alpha)
-    return y, (lambda g: _delu(xp, a, y, g, alpha),)
+    y, dy = _elu(xp, a, bias, alpha)
+    return y, (lambda g: g * dy, None, lambda g: g * dy)
 
 
+@or_sum
 @fuse
 def _elu(xp: Any, a: Array, alpha: float) -> Any:
-    return xp.maximum(a, 0) + alpha * xp.expm1(xp.minimum(a, 0))
-
-
-@fuse
-def _delu(xp: Any, a: Array, y: Array, g: Array, alpha: float) -> Any:
-    return xp.where(a > 0, g, g * (y + alpha))
+    y = xp.maximum(a, 0) + alpha * xp.expm1(xp.minimum(a, 0))
+    return y, xp.where(a > 0, 1, y + alpha)
 
 
 @op
-def gelu(xp: Any, a: Array) -> Any:
+def gelu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """a * Phi(a), Phi the distribution function of the standard normal. [Hendrycks & Gimpel 2016]"""
-    y, dy = _gelu(xp, a)
-    return y, (lambda g: g * dy,)
+    y, dy = _gelu(xp, a, bias)
+    return y, (lambda g: g * dy, lambda g: g * dy)
 
 
+@or_sum
 @fuse
 def _gelu(xp: Any, a: Array) -> Any:
     cdf = 0.5 * xp.special.erfc(-a * math.sqrt(0.5))
@@ -137,12 +180,13 @@ def _gelu(xp: Any, a: Array) -> Any:
 
 
 @op
-def silu(xp: Any, a: Array) -> Any:
+def silu(xp: Any, a: Array, bias: Array | None = None) -> Any:
     """a * sigmoid(a)."""
-    y, dy = _silu(xp, a)
-    return y, (lambda g: g * dy,)
+    y, dy = _silu(xp, a, bias)
+    return y, (lambda g: g * dy, lambda g: g * dy)
 
 
+@or_sum
 @fuse
 def _silu(xp: Any, a: Array) -> Any:
     s = logistic(xp, a)

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minivae.backend import Array
+from minivae.ops.affine import activated, once
 from minivae.ops.windows import Geometry, Pair, check_images, first, geometry, last, pair
 from minivae.tensor import op
 
@@ -31,22 +32,24 @@ from minivae.tensor import op
 @op
 def conv2d(
     xp: Any, x: Array, weight: Array, bias: Array | None = None,
-    stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1, groups: int = 1,
+    stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1, groups: int = 1, activation: Any = None,
 ) -> Any:  # fmt: skip
     """x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,) -> (N, O, H', W'), with
     H' = (H + 2 padding - dilation (kh - 1) - 1) // stride + 1.
+
+    activation: of the result in the same pass as the bias, as arrays know it: ops.relu.forward.
     """
     windows = _windows("conv2d", x, weight, stride, padding, dilation)
     _check("conv2d", x, weight, bias, groups, weight.shape[1] * groups, weight.shape[0])
     size = x.shape[2:]
     images = last(x)
     y = _correlate(xp, images, weight, windows, groups, windows.positions("conv2d", size))
-    if bias is not None:
-        xp.add_to_pixels(y, bias)
+    y, da = activated(xp, y, bias, activation)
+    d = once(lambda g: da(xp.ascontiguousarray(last(g))))
     return first(y), (
-        lambda g: first(_scatter(xp, last(g), weight, windows, groups, size)),
-        lambda g: _outer(xp, images, last(g), weight.shape, windows, groups),
-        lambda g: xp.column_sums(last(g).reshape(-1, len(weight))),
+        lambda g: first(_scatter(xp, d(g), weight, windows, groups, size)),
+        lambda g: _outer(xp, images, d(g), weight.shape, windows, groups),
+        lambda g: xp.column_sums(d(g).reshape(-1, len(weight))),
     )
 
 
@@ -54,9 +57,12 @@ def conv2d(
 def conv_transpose2d(
     xp: Any, x: Array, weight: Array, bias: Array | None = None,
     stride: Pair = 1, padding: Pair = 0, output_padding: Pair = 0, groups: int = 1, dilation: Pair = 1,
+    activation: Any = None,
 ) -> Any:  # fmt: skip
     """x (N, C, H, W), weight (C, O / groups, kh, kw), bias (O,) -> (N, O, H', W'), with
     H' = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1: a size that conv2d turns into H.
+
+    activation: as of conv2d.
     """
     windows = _windows("conv_transpose2d", x, weight, stride, padding, dilation)
     _check("conv_transpose2d", x, weight, bias, groups, weight.shape[0], weight.shape[1] * groups)
@@ -70,13 +76,12 @@ def conv_transpose2d(
             f"{size[0]}x{size[1]}: use less padding."
         )
     images = last(x)
-    y = _scatter(xp, images, weight, windows, groups, size)
-    if bias is not None:
-        xp.add_to_pixels(y, bias)
+    y, da = activated(xp, _scatter(xp, images, weight, windows, groups, size), bias, activation)
+    d = once(lambda g: da(xp.ascontiguousarray(last(g))))
     return first(y), (
-        lambda g: first(_correlate(xp, last(g), weight, windows, groups, images.shape[1:3])),
-        lambda g: _outer(xp, last(g), images, weight.shape, windows, groups),
-        lambda g: xp.column_sums(last(g).reshape(-1, weight.shape[1] * groups)),
+        lambda g: first(_correlate(xp, d(g), weight, windows, groups, images.shape[1:3])),
+        lambda g: _outer(xp, d(g), images, weight.shape, windows, groups),
+        lambda g: xp.column_sums(d(g).reshape(-1, weight.shape[1] * groups)),
     )
 
 

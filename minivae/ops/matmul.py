@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from minivae.backend import Array
+from minivae.ops.affine import activated, once
 from minivae.tensor import op
 
 
@@ -52,25 +53,23 @@ def _rows(a: Array) -> Array:
 
 
 @op
-def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None) -> Any:
-    """x weight^T + bias: x (..., in), weight (out, in), bias (out,); the result is (..., out)."""
+def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None, activation: Any = None) -> Any:
+    """x weight^T + bias: x (..., in), weight (out, in), bias (out,); the result is (..., out).
+
+    activation: of that sum in the same pass, as arrays know it: ops.relu.forward.
+    """
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: x of shape {x.shape} does not fit a weight of shape {weight.shape}: "
             f"its last axis must be the weight's second."
         )
     rows = _rows(x)
-    y = xp.matmul(rows, weight.T)
-    if bias is not None:
-        y += bias
-
-    def flat(g: Array) -> Array:
-        return _rows(xp.ascontiguousarray(g))
-
+    y, da = activated(xp, xp.matmul(rows, weight.T), bias, activation)
+    d = once(lambda g: da(_rows(xp.ascontiguousarray(g))))
     return y.reshape(*x.shape[:-1], weight.shape[0]), (
-        lambda g: xp.matmul(flat(g), weight).reshape(x.shape),
-        lambda g: xp.matmul(flat(g).T, rows),
-        lambda g: xp.column_sums(flat(g)),
+        lambda g: xp.matmul(d(g), weight).reshape(x.shape),
+        lambda g: xp.matmul(d(g).T, rows),
+        lambda g: xp.column_sums(d(g)),
     )
 
 

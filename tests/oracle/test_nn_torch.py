@@ -162,6 +162,26 @@ def test_layers(name):
     compare(mine, theirs, x)
 
 
+ACTIVATIONS = ["relu", "leaky relu with a slope", "elu with alpha", "gelu", "silu", "sigmoid", "tanh", "softplus"]
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_layers_with_their_activation(name, bias):
+    """Linear, Conv2d and ConvTranspose2d, each of which takes the activation that follows along."""
+    make, make_theirs, _ = LAYERS[name]
+
+    def network(n, act):
+        return n.Sequential(
+            n.Conv2d(2, 4, 3, padding=1, bias=bias), act(), n.ConvTranspose2d(4, 3, 4, stride=2, padding=1, bias=bias),
+            act(), n.Flatten(), n.Linear(48, 5, bias=bias), act(),
+        )  # fmt: skip
+
+    mine, theirs = network(nn, make), network(torch.nn, make_theirs)
+    theirs.load_state_dict(as_torch(mine.state_dict()), strict=True)
+    compare(mine, theirs, normal(3, 2, 2, 2))
+
+
 def test_embedding():
     mine, theirs = nn.Embedding(6, 4), torch.nn.Embedding(6, 4)
     mine.load_state_dict(as_numpy(theirs))
