@@ -173,7 +173,7 @@ def test_a_newer_format_asks_for_an_update(tmp_path, header):
 @pytest.mark.parametrize(
     ("header", "word"),
     [
-        (SPEC | {"model": "gan"}, "'gan'"),
+        (SPEC | {"model": "transformer"}, "'transformer'"),
         ({"model": "vae"}, "arguments"),
         ({"arguments": {}}, "model"),
         (SPEC | {"model": 3}, ""),

@@ -209,11 +209,11 @@ def test_a_bad_mnist_file_is_named(fault, tmp_path):
 
 def test_a_checkpoint_of_another_model_or_a_corrupt_one(run, tmp_path):
     header, arrays = checkpoint.load(run / "model.npz")
-    checkpoint.save(tmp_path / "other.npz", header | {"model": "gan"}, arrays)
+    checkpoint.save(tmp_path / "other.npz", header | {"model": "transformer"}, arrays)
     (tmp_path / "corrupt.npz").write_bytes((run / "model.npz").read_bytes()[:-5000])
     np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
     for command in ("evaluate", "sample", "reconstruct"):
-        refused(minivae(command, tmp_path / "other.npz"), "other.npz", "'gan'")
+        refused(minivae(command, tmp_path / "other.npz"), "other.npz", "'transformer'")
         refused(minivae(command, tmp_path / "corrupt.npz"), "corrupt.npz")
         refused(minivae(command, tmp_path / "foreign.npz"), "foreign.npz")
 

@@ -379,7 +379,7 @@ def test_checkpoints(run, capsys, monkeypatch, what, tmp_path):
         members["header"] = np.frombuffer(b"[]", np.uint8)
         if what == "header":
             del members["digest"]
-            members["digest"] = checkpoint._digest(members)
+            members["digest"] = checkpoint.digest(members)
         with open(path, "wb") as file:
             np.savez(file, **members)
     said(capsys, ["train", "--resume", tmp_path], tmp_path.name)

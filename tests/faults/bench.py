@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,12 @@ class Bench:
         vqvae = ["--codes", 4, "--dim", 2, "--channels", 3, "--save-every", "0.0000001m", "--keep", 99]
         self.run(["train", "vqvae", "--data", folder / "data.npy", "--epochs", 2, *vqvae, "--out", folder / "vq",
                   "--batch-size", 5])  # fmt: skip
+        self.run(["train", "prior", "--of", folder / "vq", "--epochs", 1, "--width", 4, "--layers", 2,
+                  "--out", folder / "prior"])  # fmt: skip
+        self.run(["compress", folder / "data.npy", "--run", folder / "prior", "--out", folder / "codes.mvae"])
+        self.compressed = (folder / "codes.mvae").read_bytes()
         self.config = (folder / "run" / "config.json").read_bytes()
-        self.checkpoints = [(folder / "run" / "model.npz").read_bytes()]
+        self.checkpoints = [(folder / name / "model.npz").read_bytes() for name in ("run", "prior")]
         self.checkpoints += [(folder / "vq" / f"model-{i:08}.npz").read_bytes() for i in (2, 6)]
         self.images = {name: image(*given, name.rpartition(".")[2]) for name, given in FORMATS.items()}
         head = struct.pack(">BBBBIII", 0, 0, 8, 3, *GREY.shape)
@@ -188,7 +193,7 @@ class Bench:
             members = mutations.arrays(rng, members)
         members["header"] = np.frombuffer(header, np.uint8)
         out = io.BytesIO()
-        np.savez(out, digest=checkpoint._digest(members), **members)
+        np.savez(out, digest=checkpoint.digest(members), **members)
         return out.getvalue()
 
     def read_checkpoint(self, rng: random.Random) -> tuple[Path, Callable[[], Any], list[Any]]:
@@ -205,6 +210,18 @@ class Bench:
         out = self.clean("resumed")
         (out / "model.npz").write_bytes(self.signed(rng, rng.choice(self.checkpoints)))
         return out, lambda: self.run(["train", "--resume", out]), ["train", "--resume", out]
+
+    def read_compressed(self, rng: random.Random) -> tuple[Path, Callable[[], Any], list[Any]]:
+        path = self.clean("compressed") / "codes.mvae"
+        content = mutations.damaged(rng, self.compressed, self.others)
+        if rng.random() < 0.8:  # what the checksum does not tell
+            content = bytearray(self.compressed)
+            for _ in range(rng.randint(1, 3)):
+                content[rng.randrange(13, rng.choice([31, len(content) - 4]))] = rng.randrange(256)
+            content = content[:-4] + struct.pack(">I", zlib.crc32(content[:-4]))
+        path.write_bytes(content)
+        command = ["decompress", path, "--run", self.folder / "prior", "--out", path.with_name("a.npy")]
+        return path, lambda: self.run(command), command
 
     def read_config(self, rng: random.Random) -> tuple[Path, Callable[[], Any], list[Any]]:
         out = self.clean("begun")

@@ -23,6 +23,15 @@ CASES = {name: (name, {}) for name in models.MODELS} | {
     "conv": ("vae", {"arch": "conv", "channels": (4,)}),
     "fsq": ("vqvae", {"quantizer": "fsq", "levels": (3, 3)}),
 }
+VQVAE = {"codes": 4, "dim": 2, "channels": (4,)}
+SMALL = {
+    "vqvae": VQVAE,
+    "vqvae2": VQVAE | {"channels": (4, 4)},
+    "prior": {"codec": {"model": "vqvae", "arguments": VQVAE | {"shape": (1, 8, 8)}}, "width": 4, "layers": 2},
+    "cvae": {"hidden": (8,), "latent": 2, "classes": 2},
+    "hvae": {"hidden": (8,), "latents": (2, 2)},
+    "pixelvae": {"hidden": (8,), "latent": 2, "width": 4, "layers": 2},
+}
 
 
 @contextmanager
@@ -54,12 +63,16 @@ def resident() -> int:
 def test_memory_is_flat(case, monkeypatch):
     """Through the loop itself, an epoch of so many steps: the objects of Python and NumPy, and the process's memory."""
     name, given = CASES[case]
-    small = {"codes": 4, "dim": 2, "channels": (4,)} if name == "vqvae" else {"hidden": (8,), "latent": 2}
-    given = small | given
+    given = SMALL.get(name, {"hidden": (8,), "latent": 2}) | given
     images = np.random.default_rng(0).integers(0, 256, ((STEPS + 1) * BATCH, 1, 8, 8), np.uint8)
+    labels = np.arange(len(images)) % 2
     manual_seed(0)
     model = models.build(name, shape=(1, 8, 8), **given)
-    dataset = Dataset("random", Split(images[BATCH:]), Split(images[:BATCH]))
+    dataset = Dataset(
+        "random", Split(images[BATCH:], labels[BATCH:]), Split(images[:BATCH], labels[:BATCH]), ("a", "b")
+    )
+    if name == "prior":
+        dataset = model.examples(dataset)
     trainer = Trainer(model, dataset, Options(epochs=1, batch_size=BATCH))
     held = []
     step = trainer._step
