@@ -104,8 +104,20 @@ class Backend:
         return gathered
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
-        """target[index] += values, in which an index that stands twice adds twice."""
-        self.module.add.at(target, index, values)
+        """target[index] += values, in which an index that stands twice adds twice.
+
+        np.add.at adds one by one. Rows are sorted by where they go, and each such group is added up at once.
+        """
+        xp = self.module
+        rows = index[0] if type(index) is tuple and len(index) == 1 else index
+        if getattr(rows, "dtype", xp.bool_) == xp.bool_ or rows.ndim != 1 or not len(rows) or target.ndim < 2:
+            xp.add.at(target, index, values)
+            return
+        rows = xp.where(rows < 0, rows + len(target), rows)
+        order = xp.argsort(rows, kind="stable")
+        rows = rows[order]
+        starts = xp.flatnonzero(xp.concatenate([[True], rows[1:] != rows[:-1]]))
+        target[rows[starts]] += xp.add.reduceat(values[order], starts, axis=0)
 
     def count(self, indices: Array, n: int) -> Array:
         """How often each of 0, 1, ..., n - 1 stands in the indices (M,): (n,), int64."""
@@ -130,12 +142,12 @@ class Backend:
         for total, value in zip(totals, values, strict=True):
             total += value.astype(np.float64) * weight
 
-    def side_by_side(self, y: Array, bias: Array) -> tuple[Array, Array]:
-        """y (N, h, w, O) and bias (O,) in rows of pixels: NumPy is slow in adding few numbers often. Else as is."""
-        if y.ndim != 4:
-            return y, bias
-        n, h, w, o = y.shape
-        return y.reshape(n * h, w * o), self.module.tile(bias, w)
+    def add_bias(self, y: Array, bias: Array) -> None:
+        """y (..., O) += bias (O,); of images a row of pixels at a time, as NumPy is slow in adding few numbers often."""
+        if y.ndim == 4:
+            n, h, w, o = y.shape
+            y, bias = y.reshape(n * h, w * o), self.module.tile(bias, w)
+        y += bias
 
     def column_sums(self, rows: Array) -> Array:
         """(M, D) -> (D,): on NumPy as a product with ones, in which it is fastest."""
