@@ -69,9 +69,9 @@ FIRST, TENTH = {"strict": (16, 1024), "cupy": (256, 16384)}[OTHER]
 # (5,900 and 1.2e-3 while it took NumPy's).
 # A VAE-GAN's gradients lead through its judge, of normalised features: on NumPy alone, weights that are one rounding
 # off change them by 6 to 600 roundings in the first step; measured 21 between NumPy and the stand-in.
-# A codebook begins at means of vectors, where differences cancel: one rounding changes a VQ-VAE's gradients by 17 to 45;
-# measured 33 between NumPy, which adds up rows sorted, and the stand-in, which takes them as they come. Where Adam moves
-# such a codebook, of whose gradient nothing but roundings is left, no two runs are alike: that one begins elsewhere.
+# A codebook begins at means of vectors, where differences cancel: one rounding changes a VQ-VAE's gradients by 17 to
+# 45; measured 33 between NumPy, which adds up rows sorted, and the stand-in, which takes them as they come. Where Adam
+# moves such a codebook, of whose gradient only roundings are left, no two runs are alike: that one begins elsewhere.
 # The factors of the first step, of the tenth, and of the weights' way
 SENSITIVE = {"iwae": (4, 64, 8), "vaegan": (4, 1, 1), "vqvae": (4, 1, 1)}
 # Some gradients are sums that cancel almost to nothing, to 1e-5 of the others: they are as wrong as their terms

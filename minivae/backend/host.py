@@ -143,7 +143,7 @@ class Backend:
             total += value.astype(np.float64) * weight
 
     def add_bias(self, y: Array, bias: Array) -> None:
-        """y (..., O) += bias (O,); of images a row of pixels at a time, as NumPy is slow in adding few numbers often."""
+        """y (..., O) += bias (O,); of images a row of pixels at a time, as NumPy is slow to add few numbers often."""
         if y.ndim == 4:
             n, h, w, o = y.shape
             y, bias = y.reshape(n * h, w * o), self.module.tile(bias, w)
