@@ -86,8 +86,7 @@ class IAF(nn.Module):
 
     def __init__(self, latent: int, hidden: int):
         self.network = MADE(latent, hidden, latent)
-        bias = self.network.output.bias
-        assert bias is not None
+        bias: Any = self.network.output.bias
         bias.data[latent:] += 2.0
 
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -105,8 +105,7 @@ class PixelCNN(nn.Module):
         if (self.classes is None) != (labels is None) or (self.above is None) != (above is None):
             raise ValueError("PixelCNN: give labels where it has classes, and a map where it has codes above.")
         s: Any = 0.0
-        if self.classes is not None:
-            assert labels is not None
+        if self.classes is not None and labels is not None:
             s = self.classes(labels).reshape((len(labels), -1, 1, 1))
         if self.above is not None:
             s = self.above(above, size) + s

@@ -111,8 +111,7 @@ class Prior(OfCodes):
         xp = backend.current()
         batches = Batches(split, 500, shuffle=False).epoch(0)
         rows = np.concatenate([backend.to_numpy(self.encode(xp.asarray(x))) for x in batches])
-        if self.classes:
-            assert split.labels is not None
+        if self.classes and split.labels is not None:
             rows = np.concatenate([split.labels[:, None], rows], axis=1)
         return replace(split, images=rows)
 
