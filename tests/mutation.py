@@ -529,6 +529,7 @@ def _tests(mutant: Mutant) -> str:
     import pytest
     from hypothesis.configuration import set_hypothesis_home_dir
 
+    os.environ.pop("PYTEST_ADDOPTS", None)  # workers of xdist would import the sound source
     set_hypothesis_home_dir(tempfile.mkdtemp())  # what fails here is no example to keep
     general = ["tests/test_ops_gradients.py", "tests/oracle/test_ops_torch.py", "-k", " or ".join(mutant.cases[:3])]
     own = f"tests/test_{mutant.path.stem}.py"

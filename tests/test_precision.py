@@ -16,10 +16,11 @@ EPS = 2.0**-23  # the spacing of float32 at 1
 DEFAULT_BITS = 1
 BITS = {
     # a function of its result: 1 - y^2 and y (1 - y) cancel where y is near 1, e^a - 1 near 0
-    "tanh": 8, "sigmoid": 6, "silu": 8, "gelu": 6, "elu": 4, "expm1": 3, "nn.Sequential": 8,
+    "tanh": 8, "sigmoid": 6, "silu": 8, "gelu": 6, "elu": 4, "expm1": 3, "nn.Sequential": 12,
+    "linear": 10, "conv2d": 12, "conv_transpose2d": 12,  # with an activation
     # terms of both signs, added up by the adjoint of broadcasting or by a sum of products
-    "mul": 6, "div": 6, "pow": 5, "matmul": 3, "linear": 3, "einsum": 3, "nn.Linear": 3, "nn.BatchNorm.eval": 4,
-    "conv2d": 2, "conv_transpose2d": 3, "nn.ConvTranspose2d": 2, "nn.ResidualBlock": 6,
+    "mul": 6, "div": 6, "pow": 5, "matmul": 3, "einsum": 3, "nn.Linear": 3, "nn.BatchNorm.eval": 4,
+    "nn.ConvTranspose2d": 2, "nn.ResidualBlock": 6,
     # differences of the operands, and their products
     "gaussian_nll": 6, "gaussian_nll.broadcast": 10, "kl_normal": 5, "kl_normal.broadcast": 8,
     "binary_cross_entropy_with_logits": 8, "binary_cross_entropy_with_logits.broadcast": 7, "cross_entropy": 3,
