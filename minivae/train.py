@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -21,6 +18,7 @@ from minivae.backend import Array
 from minivae.data import Dataset
 from minivae.errors import InputError, NotFinite
 from minivae.evaluation import batches_for, binarized, evaluate, statistics
+from minivae.interruption import interruptible
 from minivae.models.loss import Player
 from minivae.options import Options, Saving
 from minivae.players import alone, optimizer_of, players_of, together
@@ -108,7 +106,7 @@ class Trainer:
         Raises NotFinite at a loss that is not finite, see Options.on_nan.
         """
         saver = Saver(self, out, saving or Saving()) if out else None
-        with _interruptible(self), np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # watched for
+        with interruptible(self), np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # watched for
             while not self.finished and not self.interrupted:
                 self._epoch(saver)
                 if not self.interrupted:
@@ -262,24 +260,3 @@ class Trainer:
         except NotFinite as error:
             raise self._not_finite(str(error)) from None
         self.saved = (path, self.optimizer.steps)
-
-
-@contextmanager
-def _interruptible(trainer: Trainer) -> Iterator[None]:
-    """Within it the first Ctrl-C or SIGTERM asks the trainer to stop after its step; a second one is immediate."""
-    handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        trainer.interrupted, trainer.signal = True, signum
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in handlers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
