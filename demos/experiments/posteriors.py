@@ -94,8 +94,8 @@ def completion(lab: Lab) -> Finding:
         "784-500-500-200 four times, grey targets, Adam 1e-3, 20 epochs; by 100 samples, 2,000 test images",
         " / ".join(f"{value:.1f}" for value in nll.values())
         + " (baseline " + " / ".join(f"{value:.1f}" for value in baseline.values()) + ")",
-        "72 / 51 / 24 within 3 [Pyro's example, MNIST: 71.8 / 51.0 / 24.2]",
-        lab.published(all(abs(nll[seen] - value) <= 3 for seen, value in published.items())),
+        "at most 3 above 71.8 / 51.0 / 24.2 [Pyro's example, MNIST]",
+        lab.published(all(nll[seen] - value <= 3 for seen, value in published.items())),
         "few epochs",
         numbers={f"{seen} seen": value for seen, value in nll.items()}
         | {f"{seen} seen, baseline": value for seen, value in baseline.items()},
