@@ -15,7 +15,8 @@ def binarized(x: Any, rng: Any) -> Any:
     """Each pixel 1 with its value as the probability, else 0. [Salakhutdinov & Murray 2008]"""
     if isinstance(x, Labelled):
         return replace(x, images=binarized(x.images, rng))
-    return (rng.random(x.shape, dtype=x.dtype) < x).astype(x.dtype)
+    uniform = rng.random(x.shape, dtype=x.dtype)
+    return backend.of(x).less(uniform, x, out=uniform)
 
 
 def batches_for(model: Any, split: Split, batch_size: int, seed: int = 0, shuffle: bool = False) -> Batches:

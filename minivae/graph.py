@@ -7,6 +7,9 @@ cotangents add up, so a node must wait for all of its consumers: that is all tha
 
 A vjp returns a fresh array, its cotangent g, or a view of g; never an array that someone keeps. So what
 is neither g nor a view belongs to backward(), which may add to it in place.
+
+A product of matrices can be written to a given array. So an optimiser, whose parameters' gradients have their places
+in one array (a leaf's `home`), gets the largest of them there: by a vjp that is an `Into`.
 """
 
 from __future__ import annotations
@@ -19,14 +22,26 @@ from minivae.backend import Array, Backend
 Vjp: TypeAlias = Callable[[Array], Array]
 
 
+class Into:
+    """A vjp that writes its result to an array where one is given: f(g, out), with out None for a fresh one."""
+
+    __slots__ = ("f",)
+
+    def __init__(self, f: Callable[[Array, Array | None], Array]):
+        self.f = f
+
+    def __call__(self, g: Array) -> Array:
+        return self.f(g, None)
+
+
 class Node:
     """What a gradient needs to know of a value, without the value.
 
     name: of the op. edges: (node of an input, vjp) pairs; () for a leaf; None once backward() freed them.
-    grad: the gradient that a leaf has received.
+    grad: the gradient that a leaf has received. home: the array where the next is to lie, if that saves a copy.
     """
 
-    __slots__ = ("dtype", "edges", "grad", "name", "shape")
+    __slots__ = ("dtype", "edges", "grad", "home", "name", "shape")
 
     def __init__(self, name: str, value: Array, edges: Sequence[tuple[Node, Vjp]] | None):
         self.name = name
@@ -34,6 +49,7 @@ class Node:
         self.dtype = value.dtype
         self.edges = edges
         self.grad: Array | None = None
+        self.home: Array | None = None
 
 
 def backward(root: Node, seed: Array, xp: Backend) -> None:
@@ -57,13 +73,18 @@ def backward(root: Node, seed: Array, xp: Backend) -> None:
             continue
         edges, node.edges = node.edges, None
         for parent, vjp in edges:
-            gradient = vjp(g)
+            before = cotangents.get(parent)
+            home = None
+            if isinstance(vjp, Into) and before is None and parent.grad is None:
+                home, parent.home = parent.home, None
+                gradient = vjp.f(g, home)
+            else:
+                gradient = vjp(g)
             if type(gradient) is not ndarray or gradient.shape != parent.shape or gradient.dtype != parent.dtype:
                 gradient = _fit(xp, gradient, parent, node)
-            before = cotangents.get(parent)
             if before is None:
                 cotangents[parent] = gradient
-                if gradient is not g and gradient.base is None:
+                if home is not None or (gradient is not g and gradient.base is None):
                     owned.add(parent)
             elif parent in owned:
                 before += gradient

@@ -167,17 +167,42 @@ def test_gradients_add_up_in_any_layout():
 
 def test_a_kernel_of_one_pixel_gathers_nothing():
     x = normal(5, 4, 3, 2)
-    parts = list(conv._gathered(backend.current(), x, Geometry((1, 1)), 2, (4, 3)))
+    parts = list(conv.Rows(backend.current(), x, Geometry((1, 1)), 2, (4, 3)))
     assert [rows.shape for _, _, rows in parts] == [(60, 1), (60, 1)]
     assert all(np.shares_memory(rows, x) for _, _, rows in parts)
 
 
 def test_only_a_few_images_are_gathered_at_once():
     count, geometry = (14, 14), Geometry((3, 3), padding=(1, 1))
-    parts = list(conv._gathered(backend.current(), normal(20, 14, 14, 64), geometry, 1, count))
+    parts = list(conv.Rows(backend.current(), normal(20, 14, 14, 64), geometry, 1, count))
     assert len(parts) > 4 and max(rows.nbytes for _, _, rows in parts) <= 1 << 21
     assert backend.current().fitting(9, 10**9) == backend.current().fitting(0, 8) == 1
     assert backend.current().fitting(9, 1) == 9
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_rows_that_are_not_many_are_gathered_once(groups, monkeypatch):
+    """The weight's gradient takes those of the value; with more than KEPT bytes they are gathered again, to the same."""
+    xp = backend.current()
+    calls = []
+    gather = xp.gather_windows
+    monkeypatch.setattr(xp, "gather_windows", lambda *given: calls.append(len(given[0])) or gather(*given))
+    monkeypatch.setattr(xp, "fitting", lambda n, nbytes: 2)
+    x, weight, transposed = normal(5, 4, 6, 6), normal(6, 4 // groups, 3, 3), normal(4, 6 // groups, 3, 3)
+    found = {}
+    for kept in (0, conv.KEPT):
+        monkeypatch.setattr(conv, "KEPT", kept)
+        for name, w in (("conv2d", weight), ("conv_transpose2d", transposed)):
+            calls.clear()
+            arguments = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
+            y = getattr(ops, name)(*arguments, stride=2, groups=groups)
+            y.backward(np.cos(y.data))
+            found[name, kept] = [y.data, *(a.grad for a in arguments)], list(calls)
+    for name in ("conv2d", "conv_transpose2d"):
+        (again, many), (once, few) = found[name, 0], found[name, conv.KEPT]
+        assert sorted(few) == sorted([2, 2, 1] * groups) and sorted(many) == sorted(2 * few)
+        for a, b in zip(again, once, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 # ---- geometry that does not fit ----

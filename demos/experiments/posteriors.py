@@ -81,23 +81,25 @@ def conditional(lab: Lab) -> Finding:
 
 @experiment("completion", "Conditional VAE: quadrants")
 def completion(lab: Lab) -> Finding:
-    """The hidden quadrants of images, given 1, 2 or 3. [Sohn et al. 2015; Pyro's example of it]"""
+    """The hidden quadrants of images, given 1, 2 or 3. [Sohn et al. 2015; Pyro's example of it]
+
+    What Pyro's example tabulates is the loss that it trains by, -ELBO with z of q(z | x, y), over the whole test set
+    (examples/cvae/util.py, generate_table: Trace_ELBO); so that is what is compared.
+    """
     options = Options(epochs=20, batch_size=128, lr=1e-3)
     published = {1: 71.8, 2: 51.0, 3: 24.2}
-    few = replace(lab.data, test=lab.data.test[:2000])
-    nll, baseline = {}, {}
+    bound, baseline = {}, {}
     for seen in published:
-        model = lab.fitted("completion", options, quadrants=seen)
-        found = lab.test(model, few, samples=100, batch_size=100)
-        nll[seen], baseline[seen] = found["nll"], found["baseline"]
+        found = lab.test(lab.fitted("completion", options, quadrants=seen))
+        bound[seen], baseline[seen] = found["reconstruction"] + found["kl"], found["baseline"]
     return Finding(
-        "784-500-500-200 four times, grey targets, Adam 1e-3, 20 epochs; by 100 samples, 2,000 test images",
-        " / ".join(f"{value:.1f}" for value in nll.values())
+        "784-500-500-200 four times, grey targets, Adam 1e-3, 20 epochs",
+        "-ELBO " + " / ".join(f"{value:.1f}" for value in bound.values())
         + " (baseline " + " / ".join(f"{value:.1f}" for value in baseline.values()) + ")",
-        "72 / 51 / 24 within 3 [Pyro's example, MNIST: 71.8 / 51.0 / 24.2]",
-        lab.published(all(abs(nll[seen] - value) <= 3 for seen, value in published.items())),
-        "numbers below the published ones by more than 3, as above them, are not explained",
-        numbers={f"{seen} seen": value for seen, value in nll.items()}
+        "72 / 51 / 24 within 3 [Pyro's example, MNIST: -ELBO 71.8 / 51.0 / 24.2, baseline 100.4 / 61.9 / 25.4]",
+        lab.published(all(abs(bound[seen] - value) <= 3 for seen, value in published.items())),
+        "few epochs",
+        numbers={f"{seen} seen": value for seen, value in bound.items()}
         | {f"{seen} seen, baseline": value for seen, value in baseline.items()},
     )  # fmt: skip
 

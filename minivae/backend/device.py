@@ -34,7 +34,6 @@ class CuPy(Backend):
     library = "cupy"
     special_functions = "cupyx.scipy.special"
     eager = False
-    together = True  # a launch costs more than what it does to a parameter
     smallest = smallest_repeating = 1  # one launch is cheaper than several, however little each does
 
     def __init__(self, number: int = 0, tf32: bool = False) -> None:

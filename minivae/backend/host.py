@@ -15,10 +15,10 @@ import numpy as np
 
 from minivae.backend.fusion import Fused, Program, kinds, layout, over
 from minivae.backend.pool import spread
+from minivae.backend.trace import PIECE
 from minivae.backend.windows import gather, scatter
 from minivae.errors import InputError
 
-PIECE = 1 << 15  # entries of the pieces in which a fused function works through large arrays: 128 KB in float32
 Array = Any  # numpy.ndarray or cupy.ndarray
 
 
@@ -41,7 +41,6 @@ class Backend:
     special_functions = "scipy.special"
     smallest = PIECE + 1  # entries from which a fused function goes piece by piece
     smallest_repeating = 8 * PIECE  # the same where an array repeats: it has to be written out first
-    together = False  # whether to update all parameters at once pays for copying their gradients into one array
     eager = True  # an array that a function returned is there: to read a number of it is not to wait for a device
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivae.backend.trace import ON_NUMBERS, Constant, blend, numpy_function
+from minivae.backend.trace import ON_NUMBERS, Constant, against, blend, numpy_function
 
 if TYPE_CHECKING:
     from minivae.backend.program import Program
@@ -129,6 +129,10 @@ class Plan:
             dtype = self.program.computed(index)
             if dtype in FLOATS and all(k == NUMBER or dtype_of(k) == dtype for k in given[1:]):
                 return blend
+        if step.name in ("maximum", "minimum") and isinstance(number := step.args[1], Constant):
+            dtype = self.program.computed(index)
+            if dtype in FLOATS:
+                return against(getattr(np, step.name), np.asarray(number.number, dtype))
         return numpy_function(step.name)
 
     def _argument(self, index: int, a: int | Constant) -> int:

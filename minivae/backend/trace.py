@@ -45,6 +45,7 @@ C: dict[str, str] = {
     "tanh": "tanh({})",
     "erfc": "erfc({})",
 }
+PIECE = 1 << 15  # entries of the pieces in which NumPy works through large arrays: 128 KB in float32
 SHORT = {"abs": "absolute", "true_divide": "divide"}
 
 
@@ -147,20 +148,31 @@ def _where(condition: Any, a: Any, b: Any, out: Any = None) -> Any:
 
 
 def blend(condition: Any, a: Any, b: Any, out: Any = None) -> Any:
-    """`where` for a or b of one floating dtype: their bits, b ^ ((a ^ b) & mask).
+    """`where` for a or b of one floating dtype: their bits as whole numbers, b ^ ((a ^ b) * condition).
 
     np.where takes a branch for each entry, which a processor guesses wrongly every other time where the condition is
     a matter of chance: this takes a fifth of the time then.
     """
     floats, bits = b.dtype, np.dtype(f"i{b.dtype.itemsize}")
     a, b = a.view(bits), b.view(bits)
-    mask = condition.astype(bits)
-    np.negative(mask, mask)  # all bits are set where the condition holds
-    np.bitwise_and(mask, np.bitwise_xor(a, b), mask)
-    if out is None:
-        return np.bitwise_xor(mask, b, mask).view(floats)
-    np.bitwise_xor(mask, b, out.view(bits))
-    return out
+    if not b.ndim and not b:
+        return np.multiply(a, condition, None if out is None else out.view(bits)).view(floats)
+    chosen = np.multiply(np.bitwise_xor(a, b), condition)
+    return np.bitwise_xor(chosen, b, None if out is None else out.view(bits)).view(floats)
+
+
+def against(ufunc: Callable[..., Any], number: Any) -> Callable[..., Any]:
+    """`maximum` or `minimum` of an array and a number, a 0-d array, which is written out as long as a piece: NumPy
+    compares two arrays five times faster than one with a number. To the same bits, in the same order in memory.
+    """
+    row = np.full(PIECE, number)
+
+    def extremum(a: Any, number: Any, out: Any = None) -> Any:
+        if a.size <= PIECE and a.flags.c_contiguous:
+            number = row[: a.size].reshape(a.shape)
+        return ufunc(a, number, out=out)
+
+    return extremum
 
 
 def _operator(name: str, reflected: bool = False) -> Callable[..., Symbol]:

@@ -14,7 +14,8 @@ with stride s and dilation d. Each is linear in its two operands, and each is th
 
 Each is a product of matrices too: of the windows as rows (positions, taps x channels) and the kernels as rows
 (outputs, taps x channels). What is left is to move the windows of images into rows, and rows back: there the backend
-knows best how, `gather_windows` and `scatter_windows`. A few images at a time, so that they stay in the cache.
+knows best how, `gather_windows` and `scatter_windows`. A few images at a time, so that they stay in the cache. The
+rows of windows that are not many are kept (`Rows`): the gradient of the weight takes those of the value again.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from minivae.backend import Array
+from minivae.graph import Into
 from minivae.ops.affine import activated, once
 from minivae.ops.windows import Geometry, Pair, check_images, first, geometry, last, pair
 from minivae.tensor import op
+
+KEPT = 1 << 23  # bytes of rows that are worth their memory; of many more it is as fast to gather them anew
 
 
 @op
@@ -42,13 +46,12 @@ def conv2d(
     windows = _windows("conv2d", x, weight, stride, padding, dilation)
     _check("conv2d", x, weight, bias, groups, weight.shape[1] * groups, weight.shape[0])
     size = x.shape[2:]
-    images = last(x)
-    y = _correlate(xp, images, weight, windows, groups, windows.positions("conv2d", size))
-    y, da = activated(xp, y, bias, activation)
+    rows = Rows(xp, last(x), windows, groups, windows.positions("conv2d", size))
+    y, da = activated(xp, _correlate(xp, rows, weight), bias, activation)
     d = once(lambda g: da(xp.ascontiguousarray(last(g))))
     return first(y), (
         lambda g: first(_scatter(xp, d(g), weight, windows, groups, size)),
-        lambda g: _outer(xp, images, d(g), weight.shape, windows, groups),
+        Into(lambda g, out: _outer(xp, rows, d(g), weight.shape, out)),
         lambda g: xp.column_sums(d(g).reshape(-1, len(weight))),
     )
 
@@ -78,34 +81,70 @@ def conv_transpose2d(
     images = last(x)
     y, da = activated(xp, _scatter(xp, images, weight, windows, groups, size), bias, activation)
     d = once(lambda g: da(xp.ascontiguousarray(last(g))))
+    rows = once(lambda g: Rows(xp, d(g), windows, groups, images.shape[1:3]))
     return first(y), (
-        lambda g: first(_correlate(xp, d(g), weight, windows, groups, images.shape[1:3])),
-        lambda g: _outer(xp, d(g), images, weight.shape, windows, groups),
+        lambda g: first(_correlate(xp, rows(g), weight)),
+        Into(lambda g, out: _outer(xp, rows(g), images, weight.shape, out)),
         lambda g: xp.column_sums(d(g).reshape(-1, weight.shape[1] * groups)),
     )
 
 
-def _correlate(xp: Any, x: Array, weight: Array, windows: Geometry, groups: int, count: tuple[int, ...]) -> Array:
-    """x (N, H, W, C) and weight (O, C / groups, kh, kw) -> (N, *count, O)."""
-    y = xp.empty((len(x), *count, len(weight)), dtype=x.dtype)
-    kernels = _matrices(weight, groups)
-    for part, i, columns in _gathered(xp, x, windows, groups, count):
-        xp.matmul(columns, kernels[i].T, out=_grouped(y[part], groups)[i])
+class Rows:
+    """The windows of images x (N, H, W, C) as rows, for `count` of them: each (which images, which group, their rows).
+
+    The rows (positions, kh kw C / groups) of a few images at a time lie in scratch memory, and hold until the next are
+    asked for. If those of all images are at most KEPT bytes they stay, for whoever asks again.
+    """
+
+    def __init__(self, xp: Any, x: Array, windows: Geometry, groups: int, count: tuple[int, ...]):
+        self.xp = xp
+        self.x = x
+        self.windows = windows
+        self.groups = groups
+        self.count = count
+        self.kept = _grouped(x, groups) if windows.are_pixels(x.shape[1:3], count) else None
+
+    def __iter__(self) -> Iterator[tuple[slice, int, Array]]:
+        if self.kept is not None:
+            yield from ((slice(None), i, rows) for i, rows in enumerate(self.kept))
+            return
+        n, c = len(self.x), self.x.shape[3] // self.groups
+        shape = (*self.count, *self.windows.kernel, c)
+        nbytes = math.prod(shape) * self.x.itemsize
+        step, keep = self.xp.fitting(n, nbytes), 0 < n * self.groups * nbytes <= KEPT
+        columns = self.xp.empty((self.groups, n, *shape) if keep else (1, step, *shape), dtype=self.x.dtype)
+        for start in range(0, n, step):
+            part = slice(start, min(start + step, n))
+            for i in range(self.groups):
+                images = self.x[part, ..., i * c : (i + 1) * c]
+                some = columns[i, part] if keep else columns[0, : len(images)]
+                self.xp.gather_windows(images, self.windows, some)
+                yield part, i, some.reshape(len(images) * math.prod(self.count), -1)
+        if keep:
+            self.kept = [rows.reshape(n * math.prod(self.count), -1) for rows in columns]
+
+
+def _correlate(xp: Any, x: Rows, weight: Array) -> Array:
+    """Windows of x (N, H, W, C) and weight (O, C / groups, kh, kw) -> (N, *count, O)."""
+    y = xp.empty((len(x.x), *x.count, len(weight)), dtype=x.x.dtype)
+    kernels = _matrices(weight, x.groups)
+    for part, i, rows in x:
+        xp.matmul(rows, kernels[i].T, out=_grouped(y[part], x.groups)[i])
     return y
 
 
-def _outer(xp: Any, x: Array, y: Array, shape: tuple[int, ...], windows: Geometry, groups: int) -> Array:
-    """x (N, H, W, C) and y (N, h, w, O) -> weights of a shape (O, C / groups, kh, kw)."""
+def _outer(xp: Any, x: Rows, y: Array, shape: tuple[int, ...], out: Array | None) -> Array:
+    """Windows of x (N, H, W, C) and y (N, h, w, O) -> weights (O, C / groups, kh, kw) of a shape, in `out` if given."""
     o, c, kh, kw = shape
-    total = (xp.empty if len(x) else xp.zeros)((groups, kh * kw * c, o // groups), dtype=x.dtype)
-    for part, i, columns in _gathered(xp, x, windows, groups, y.shape[1:3]):
-        sums, rows = total[i], _grouped(y[part], groups)[i]
+    total = (xp.empty if len(y) else xp.zeros)((x.groups, kh * kw * c, o // x.groups), dtype=y.dtype)
+    for part, i, rows in x:
+        sums, given = total[i], _grouped(y[part], x.groups)[i]
         if part.start:
-            sums += xp.matmul(columns.T, rows)
+            sums += xp.matmul(rows.T, given)
         else:
-            xp.matmul(columns.T, rows, out=sums)
-    weight = xp.empty(shape, dtype=x.dtype)
-    kernels = total.reshape(groups, kh, kw, c, o // groups).transpose(0, 4, 3, 1, 2)
+            xp.matmul(rows.T, given, out=sums)
+    weight = xp.empty(shape, dtype=y.dtype) if out is None else out
+    kernels = total.reshape(x.groups, kh, kw, c, o // x.groups).transpose(0, 4, 3, 1, 2)
     weight.reshape(kernels.shape)[...] = kernels
     return weight
 
@@ -117,7 +156,8 @@ def _scatter(xp: Any, y: Array, weight: Array, windows: Geometry, groups: int, s
     if windows.stride == (1, 1):
         # to a pixel this, too, is a correlation: of the y of the windows that it lies in, with the taps in reverse
         kernels = weight.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2)[..., ::-1, ::-1]
-        return _correlate(xp, y, kernels.reshape(groups * c, o // groups, kh, kw), windows.reverse(), groups, size)
+        rows = Rows(xp, y, windows.reverse(), groups, size)
+        return _correlate(xp, rows, kernels.reshape(groups * c, o // groups, kh, kw))
     x = xp.empty((n, *size, groups * c), dtype=y.dtype)
     kernels = xp.ascontiguousarray(weight.transpose(0, 2, 3, 1))
     o = o // groups
@@ -128,29 +168,6 @@ def _scatter(xp: Any, y: Array, weight: Array, windows: Geometry, groups: int, s
             outputs, channels = slice(i * o, (i + 1) * o), slice(i * c, (i + 1) * c)
             xp.scatter_windows(y[part, ..., outputs], kernels[outputs], windows, x[part, ..., channels])
     return x
-
-
-def _gathered(
-    xp: Any, x: Array, windows: Geometry, groups: int, count: tuple[int, ...]
-) -> Iterator[tuple[slice, int, Array]]:
-    """For a few images (N, H, W, C) at a time and each group: (which images, which group, their windows as rows).
-
-    The rows (positions, kh kw C / groups) lie in scratch memory: they hold until the next are asked for.
-    """
-    n, h, w, c = x.shape
-    if windows.are_pixels((h, w), count):
-        yield from ((slice(None), i, rows) for i, rows in enumerate(_grouped(x, groups)))
-        return
-    c = c // groups
-    step = xp.fitting(n, math.prod(count) * math.prod(windows.kernel) * c * x.itemsize)
-    columns = xp.empty((step, *count, *windows.kernel, c), dtype=x.dtype)
-    for start in range(0, n, step):
-        part = slice(start, start + step)
-        for i in range(groups):
-            images = x[part, ..., i * c : (i + 1) * c]
-            m = len(images)
-            xp.gather_windows(images, windows, columns[:m])
-            yield part, i, columns[:m].reshape(m * math.prod(count), -1)
 
 
 def _matrices(weight: Array, groups: int) -> Array:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from minivae.backend import Array
+from minivae.graph import Into
 from minivae.ops.affine import activated, once
 from minivae.tensor import op
 
@@ -68,7 +69,7 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None, activati
     d = once(lambda g: da(_rows(xp.ascontiguousarray(g))))
     return y.reshape(*x.shape[:-1], weight.shape[0]), (
         lambda g: xp.matmul(d(g), weight).reshape(x.shape),
-        lambda g: xp.matmul(d(g).T, rows),
+        Into(lambda g, out: xp.matmul(d(g).T, rows, out=out)),
         lambda g: xp.column_sums(d(g)),
     )
 

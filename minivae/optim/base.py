@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from minivae import backend
 from minivae.backend import Array
 from minivae.errors import InputError
 from minivae.nn.module import Parameter
+from minivae.optim.flat import Flat
 
 
 class Optimizer:
     """The base: state arrays for each parameter, and a step over all of them.
 
-    parameters: what to update, each once. lr: the learning rate, an attribute that a schedule may set between steps.
+    parameters: what to update, each once; their arrays become views of a flat one (flat.py).
+    lr: the learning rate, an attribute that a schedule may set between steps.
     Subclasses name their state arrays in `slots`, and define `rule`, `changing` and `fixed`.
 
     A step that is captured (`backend.capture`) cannot take numbers from Python: they would freeze. So `step` has two
@@ -35,10 +37,19 @@ class Optimizer:
         self.weight_decay = weight_decay
         self.steps = 0
         self.counts = [0] * len(self.parameters)  # updates of each parameter: it may have had no gradient at first
-        self.state = {slot: [backend.of(p.data).zeros_like(p.data) for p in self.parameters] for slot in self.slots}
+        self.flats, self.places = self._flatten()
+        self.state = {slot: [flat.cut(flat.state[slot])[n] for flat, n in self.places] for slot in self.slots}
         self.resident = False
         self.tables: dict[Any, Array] = {}  # by dtype: a row of the changing numbers for each parameter
-        self.together: Together | None = None
+
+    def _flatten(self) -> tuple[list[Flat], list[tuple[Flat, int]]]:
+        """The parameters of each kind of array in a Flat; and for each parameter which, and its number there."""
+        alike = defaultdict(list)
+        for p in self.parameters:
+            alike[type(p.data), p.dtype].append(p)
+        flats = {kind: Flat(backend.of(members[0].data), members, self.slots) for kind, members in alike.items()}
+        numbers = {id(p): n for members in alike.values() for n, p in enumerate(members)}
+        return list(flats.values()), [(flats[type(p.data), p.dtype], numbers[id(p)]) for p in self.parameters]
 
     def rule(self) -> Callable[..., tuple[Array, ...]]:
         """The update: (xp, w, g, *state, *changing, *fixed) -> (w, *state)."""
@@ -53,9 +64,11 @@ class Optimizer:
         return ()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for p in self.parameters:
+        """Forget the gradients. The next ones may be written over them: copy one that you want to keep."""
+        for p, (flat, n) in zip(self.parameters, self.places, strict=True):
             p.grad = None
+            if flat.xp.eager and flat.holds(n, p):
+                p.gradient_to(flat.gradients[n])
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
@@ -78,18 +91,35 @@ class Optimizer:
 
     def apply(self) -> None:
         """Update every parameter that has a gradient, with the numbers of the step that advance() counted."""
-        alike = defaultdict(list)
+        for first, members in self._runs():
+            flat, n = self.places[first]
+            if flat.holds(n, members[0]):
+                self._update(flat.xp, first, *flat.part(n, [p.grad for p in members]))
+            else:
+                p = members[0]
+                self._update(backend.of(p.data), first, p.data, p.grad, [s[first] for s in self.state.values()])
+
+    def _runs(self) -> Iterator[tuple[int, list[Parameter]]]:
+        """The parameters with a gradient: the number of the first, and how many after it are updated alike with it.
+
+        These are its neighbours in a Flat, and have been updated as often. What a Flat holds no more is alone.
+        """
+        run: list[Parameter] = []
+        first = 0
         for i, p in enumerate(self.parameters):
-            if p.grad is not None:
-                alike[type(p.data), p.dtype, self.counts[i]].append(i)
-        for group in alike.values():
-            xp = backend.of(self.parameters[group[0]].data)
-            if xp.together and len(group) > 1:
-                self._update_together(xp, group)
+            if p.grad is None:
                 continue
-            for i in group:
-                p = self.parameters[i]
-                self._update(xp, i, p.data, p.grad, [s[i] for s in self.state.values()])
+            flat, n = self.places[i]
+            one, m = self.places[first]
+            beside = flat is one and n == m + len(run) and self.counts[i] == self.counts[first]
+            if run and not (beside and flat.holds(n, p) and flat.holds(m, run[0])):
+                yield first, run
+                run = []
+            if not run:
+                first = i
+            run.append(p)
+        if run:
+            yield first, run
 
     def _update(self, xp: Any, i: int, w: Array, g: Array, state: list[Array]) -> None:
         """Change w and state in place, with the numbers of parameter i."""
@@ -101,17 +131,6 @@ class Optimizer:
             g, given = xp.empty_like(w), g
             g[...] = given
         self.rule()(xp, w, g, *state, *changing, *self.fixed(), out=(w, *state))
-
-    def _update_together(self, xp: Any, group: list[int]) -> None:
-        """Update parameters of one dtype and count in one kernel."""
-        members = [self.parameters[i] for i in group]
-        if self.together is None or not self.together.holds(members):
-            self.together = Together(xp, members)
-            for slot in self.state.values():
-                for i, array in zip(group, self.together.add([slot[i] for i in group]), strict=True):
-                    slot[i] = array
-        flat = self.together
-        self._update(xp, group[0], flat.data, flat.gathered(), flat.state)
 
     def state_dict(self) -> dict[str, Any]:
         """The state as NumPy arrays, "slot.i" for parameter i, and the numbers of "steps" and of updates, "counts"."""
@@ -134,49 +153,6 @@ class Optimizer:
         self.counts = [int(n) for n in state["counts"]]
         for name, a in own.items():
             a[...] = backend.of(a).asarray(state[name], dtype=a.dtype)
-
-
-class Together:
-    """Parameters in one flat array, of which their `data` are views from now on; so are their state and gradients.
-
-    This is for a device: there a kernel for each parameter costs more to launch than to run. Copies of the gradients
-    into the flat array are cheap, and one kernel updates all. On a CPU those copies would be a second pass over memory.
-    """
-
-    def __init__(self, xp: Any, parameters: list[Parameter]):
-        self.xp = xp
-        self.parameters = parameters
-        self.state: list[Array] = []
-        self.data, self.views = self._flat([p.data for p in parameters])
-        self.gradient, self.gradients = self._flat([p.grad for p in parameters])
-        for p, view in zip(parameters, self.views, strict=True):
-            p.data = view
-
-    def _flat(self, arrays: list[Array]) -> tuple[Array, list[Array]]:
-        """A flat array of what arrays hold, and the views of it that are theirs."""
-        ends = np.cumsum([a.size for a in arrays]).tolist()
-        flat = self.xp.empty(ends[-1], dtype=arrays[0].dtype)
-        views = [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
-        for view, a in zip(views, arrays, strict=True):
-            view[...] = a
-        return flat, views
-
-    def add(self, arrays: list[Array]) -> list[Array]:
-        """One more flat array, of state; returns the views of it."""
-        flat, views = self._flat(arrays)
-        self.state.append(flat)
-        return views
-
-    def holds(self, parameters: list[Parameter]) -> bool:
-        """Whether it is of these parameters, and nobody gave one of them another array since."""
-        return len(parameters) == len(self.views) and all(
-            p is q and p.data is view for p, q, view in zip(parameters, self.parameters, self.views, strict=True)
-        )
-
-    def gathered(self) -> Array:
-        """The gradients in one array."""
-        self.xp.join([p.grad for p in self.parameters], self.gradients)
-        return self.gradient
 
 
 def check(**values: float) -> None:
