@@ -15,7 +15,8 @@ from typing import Any
 
 from minivae import backend, tensor
 from minivae.backend import Array
-from minivae.graph import Vjp
+from minivae.graph import Into, Vjp
+from minivae.ops.conv import Rows
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def _inspect(name: str, operands: Sequence[Any], value: Array, vjps: Sequence[Vj
 
 
 def _held(value: Any, seen: set[int]) -> Iterator[Array]:
-    """The arrays that a function reads from where it was made, each once: those in its closure, however deep."""
+    """The arrays that a vjp reads from where it was made, each once: those in its closure, however deep."""
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -80,6 +81,10 @@ def _held(value: Any, seen: set[int]) -> Iterator[Array]:
             yield from _held(item, seen)
     elif isinstance(value, functools.partial):
         yield from _held((value.func, *value.args, *value.keywords.values()), seen)
+    elif isinstance(value, Into):
+        yield from _held(value.f, seen)
+    elif isinstance(value, Rows):
+        yield from _held([value.x, value.kept], seen)
     elif closure := getattr(value, "__closure__", None):
         for cell in closure:
             try:

@@ -80,6 +80,11 @@ class Tensor:
         if self._node is not None:
             self._node.grad = value
 
+    def gradient_to(self, array: Array) -> None:
+        """Let backward() write the next gradient to this array, of the same shape and dtype, where a vjp can."""
+        if self._node is not None:
+            self._node.home = array
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.data.shape  # type: ignore[no-any-return]

@@ -10,7 +10,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from minivae import backend
-from minivae.backend import Array
 from minivae.errors import InputError
 from minivae.tensor import Tensor, no_grad
 
@@ -26,11 +25,6 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, requires_grad: bool = True):
         super().__init__(data, requires_grad)
-
-    def gradient_to(self, array: Array) -> None:
-        """Let backward() write the next gradient to this array, of the parameter's shape and dtype, where a vjp can."""
-        if self._node is not None:
-            self._node.home = array
 
 
 class Buffer(Tensor):
