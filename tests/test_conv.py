@@ -167,14 +167,14 @@ def test_gradients_add_up_in_any_layout():
 
 def test_a_kernel_of_one_pixel_gathers_nothing():
     x = normal(5, 4, 3, 2)
-    parts = list(conv.Rows(backend.current(), x, Geometry((1, 1)), 2, (4, 3)))
+    parts = list(conv._gathered(conv.Rows(backend.current(), x, Geometry((1, 1)), 2, (4, 3))))
     assert [rows.shape for _, _, rows in parts] == [(60, 1), (60, 1)]
     assert all(np.shares_memory(rows, x) for _, _, rows in parts)
 
 
 def test_only_a_few_images_are_gathered_at_once():
     count, geometry = (14, 14), Geometry((3, 3), padding=(1, 1))
-    parts = list(conv.Rows(backend.current(), normal(20, 14, 14, 64), geometry, 1, count))
+    parts = list(conv._gathered(conv.Rows(backend.current(), normal(20, 14, 14, 64), geometry, 1, count)))
     assert len(parts) > 4 and max(rows.nbytes for _, _, rows in parts) <= 1 << 21
     assert backend.current().fitting(9, 10**9) == backend.current().fitting(0, 8) == 1
     assert backend.current().fitting(9, 1) == 9
@@ -182,7 +182,7 @@ def test_only_a_few_images_are_gathered_at_once():
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_rows_that_are_not_many_are_gathered_once(groups, monkeypatch):
-    """The weight's gradient takes those of the value; with more than KEPT bytes they are gathered again, to the same."""
+    """The weight's gradient takes those of the value; more than KEPT bytes are gathered again, to the same."""
     xp = backend.current()
     calls = []
     gather = xp.gather_windows

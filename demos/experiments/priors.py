@@ -62,8 +62,8 @@ def pixelcnn(lab: Lab) -> Finding:
         "7x7 codes of the VQ-VAE above, 30 epochs; gated PixelCNN, 5 layers of 32 channels, Adam 2e-3 to 0, batch 128, "
         "10 epochs",
         "; ".join(
-            f"K={k}: {numbers[f'K={k} nats per code']:.3f} nats per code ({numbers[f'K={k} bits']:.0f} bits per image), "
-            f"{numbers[f'K={k} nats per code given the class']:.3f} given the class, at error "
+            f"K={k}: {numbers[f'K={k} nats per code']:.3f} nats per code ({numbers[f'K={k} bits']:.0f} bits per image; "
+            f"{numbers[f'K={k} nats per code given the class']:.3f} given the class) at error "
             f"{numbers[f'K={k} error']:.4f}"
             for k in (128, 32)
         ),

@@ -90,10 +90,9 @@ def conv_transpose2d(
 
 
 class Rows:
-    """The windows of images x (N, H, W, C) as rows, for `count` of them: each (which images, which group, their rows).
+    """The windows of images x (N, H, W, C), `count` of each image, as rows: see _gathered.
 
-    The rows (positions, kh kw C / groups) of a few images at a time lie in scratch memory, and hold until the next are
-    asked for. If those of all images are at most KEPT bytes they stay, for whoever asks again.
+    kept: for each group the rows of all images, once they have been gathered and are at most KEPT bytes; else None.
     """
 
     def __init__(self, xp: Any, x: Array, windows: Geometry, groups: int, count: tuple[int, ...]):
@@ -104,31 +103,37 @@ class Rows:
         self.count = count
         self.kept = _grouped(x, groups) if windows.are_pixels(x.shape[1:3], count) else None
 
-    def __iter__(self) -> Iterator[tuple[slice, int, Array]]:
-        if self.kept is not None:
-            yield from ((slice(None), i, rows) for i, rows in enumerate(self.kept))
-            return
-        n, c = len(self.x), self.x.shape[3] // self.groups
-        shape = (*self.count, *self.windows.kernel, c)
-        nbytes = math.prod(shape) * self.x.itemsize
-        step, keep = self.xp.fitting(n, nbytes), 0 < n * self.groups * nbytes <= KEPT
-        columns = self.xp.empty((self.groups, n, *shape) if keep else (1, step, *shape), dtype=self.x.dtype)
-        for start in range(0, n, step):
-            part = slice(start, min(start + step, n))
-            for i in range(self.groups):
-                images = self.x[part, ..., i * c : (i + 1) * c]
-                some = columns[i, part] if keep else columns[0, : len(images)]
-                self.xp.gather_windows(images, self.windows, some)
-                yield part, i, some.reshape(len(images) * math.prod(self.count), -1)
-        if keep:
-            self.kept = [rows.reshape(n * math.prod(self.count), -1) for rows in columns]
+
+def _gathered(of: Rows) -> Iterator[tuple[slice, int, Array]]:
+    """For a few images at a time and each group: (which images, which group, the rows of their windows).
+
+    The rows (positions, kh kw C / groups) lie in scratch memory: they hold until the next are asked for. Those that are
+    kept come all at once.
+    """
+    if of.kept is not None:
+        yield from ((slice(None), i, rows) for i, rows in enumerate(of.kept))
+        return
+    n, c = len(of.x), of.x.shape[3] // of.groups
+    shape, positions = (*of.count, *of.windows.kernel, c), math.prod(of.count)
+    nbytes = math.prod(shape) * of.x.itemsize
+    step, keep = of.xp.fitting(n, nbytes), 0 < n * of.groups * nbytes <= KEPT
+    columns = of.xp.empty((of.groups, n, *shape) if keep else (1, step, *shape), dtype=of.x.dtype)
+    for start in range(0, n, step):
+        part = slice(start, min(start + step, n))
+        for i in range(of.groups):
+            images = of.x[part, ..., i * c : (i + 1) * c]
+            some = columns[i, part] if keep else columns[0, : len(images)]
+            of.xp.gather_windows(images, of.windows, some)
+            yield part, i, some.reshape(len(images) * positions, -1)
+    if keep:
+        of.kept = [rows.reshape(n * positions, -1) for rows in columns]
 
 
 def _correlate(xp: Any, x: Rows, weight: Array) -> Array:
     """Windows of x (N, H, W, C) and weight (O, C / groups, kh, kw) -> (N, *count, O)."""
     y = xp.empty((len(x.x), *x.count, len(weight)), dtype=x.x.dtype)
     kernels = _matrices(weight, x.groups)
-    for part, i, rows in x:
+    for part, i, rows in _gathered(x):
         xp.matmul(rows, kernels[i].T, out=_grouped(y[part], x.groups)[i])
     return y
 
@@ -137,7 +142,7 @@ def _outer(xp: Any, x: Rows, y: Array, shape: tuple[int, ...], out: Array | None
     """Windows of x (N, H, W, C) and y (N, h, w, O) -> weights (O, C / groups, kh, kw) of a shape, in `out` if given."""
     o, c, kh, kw = shape
     total = (xp.empty if len(y) else xp.zeros)((x.groups, kh * kw * c, o // x.groups), dtype=y.dtype)
-    for part, i, rows in x:
+    for part, i, rows in _gathered(x):
         sums, given = total[i], _grouped(y[part], x.groups)[i]
         if part.start:
             sums += xp.matmul(rows.T, given)
