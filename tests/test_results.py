@@ -265,3 +265,11 @@ def test_every_system_has_a_row(results: Any) -> None:
         "reparameterisations", "sampling",
         "iwae-paper", "vqvae-cifar10-paper", "disentanglement-dsprites",
     ]  # fmt: skip
+
+
+def test_the_error_of_a_curve_at_a_rate(results: Any) -> None:
+    from experiments import priors
+
+    points = {8: {"bits": 30.0, "error": 0.01}, 2: {"bits": 10.0, "error": 0.04}}
+    found = [priors.at(points, bits) for bits in (9.9, 10, 20, 30, 99)]
+    np.testing.assert_allclose(found, [math.inf, 0.04, 0.02, 0.01, 0.01])  # a rate beyond need not be spent

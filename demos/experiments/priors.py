@@ -134,7 +134,7 @@ def vqvae2(lab: Lab) -> Finding:
         gains[k] = (p["error"], one)
     return Finding(
         "as above, conv 32-64: 7x7 and 14x14 codes; one level: the better of 7x7 (K=4 to 256) and 14x14 (K=4 to 64), "
-        "between whose points the error is interpolated, linear in its logarithm; beyond them that of the last",
+        "between whose points the error is interpolated, linear in its logarithm, and after which it is the last one's",
         "; ".join(
             f"K={k}: error {mine:.4f} at {two[k]['bits']:.0f} bits, where one level has {one:.4f}"
             for k, (mine, one) in gains.items()
@@ -149,8 +149,8 @@ def vqvae2(lab: Lab) -> Finding:
 
 
 def at(points: dict[int, dict[str, float]], bits: float) -> float:
-    """The error of a curve at a rate: between its points linear in its logarithm; beyond the last one, which costs less,
-    that one's; infinite where the first one costs more.
+    """The error of a curve at a rate: between its points linear in its logarithm; beyond the last, which costs less, its
+    own; infinite where the first costs more.
     """
     ordered = sorted(points.values(), key=lambda p: p["bits"])
     rates, errors = ([p[name] for p in ordered] for name in ("bits", "error"))
