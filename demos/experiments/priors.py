@@ -149,8 +149,8 @@ def vqvae2(lab: Lab) -> Finding:
 
 
 def at(points: dict[int, dict[str, float]], bits: float) -> float:
-    """The error of a curve at a rate: between its points linear in its logarithm; beyond the last, which costs less, its
-    own; infinite where the first costs more.
+    """The error of a curve at a rate: between its points linear in its logarithm; beyond the last, which costs less,
+    its own; infinite where the first costs more.
     """
     ordered = sorted(points.values(), key=lambda p: p["bits"])
     rates, errors = ([p[name] for p in ordered] for name in ("bits", "error"))
