@@ -1,7 +1,9 @@
 """Convolutions: against the definition, in memory, with geometry that does not fit; and their layers."""
 
+import itertools
 import re
 
+import numpy as on_host
 import pytest
 from anywhere import np, there
 from cases import ACTIVATIONS, TABLE, cotangent, gradients
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minivae import Tensor, backend, nn, ops
+from minivae.backend import windows
 from minivae.ops import conv
 from minivae.ops.windows import Geometry
 
@@ -203,6 +206,25 @@ def test_rows_that_are_not_many_are_gathered_once(groups, monkeypatch):
         assert sorted(few) == sorted([2, 2, 1] * groups) and sorted(many) == sorted(2 * few)
         for a, b in zip(again, once, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_words_are_gathered_as_runs_are(channels, dtype, monkeypatch):
+    x = on_host.random.default_rng(0).standard_normal((2, 7, 9, channels)).astype(dtype)
+    used = 0
+    for kernel, stride, padding, dilation in itertools.product([1, 2, 3, 4], [1, 2, 3], [-1, 0, 2], [1, 2]):
+        geometry = Geometry((3, kernel), (2, stride), (1, padding), (1, dilation))
+        if min(count := geometry.positions("", (7, 9))) < 1:
+            continue
+        columns = [on_host.full((2, *count, 3, kernel, channels), on_host.nan, dtype) for _ in range(2)]
+        windows.gather(on_host, x, geometry, columns[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(windows, "WORDS", {})
+            windows.gather(on_host, x, geometry, columns[1])
+        on_host.testing.assert_array_equal(*columns)
+        used += geometry.stride[1] > 1 and kernel % stride == 0 and dilation == 1
+    assert used > 3  # words of several pixels
 
 
 # ---- geometry that does not fit ----

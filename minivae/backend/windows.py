@@ -6,22 +6,48 @@ of ops/windows.py; images are channels-last, and may be some of the channels of 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from minivae.ops.windows import Geometry
 
+WORDS = {4: "u4", 8: "u8", 16: "c16"}  # by their bytes, dtypes that `take` moves in one piece
+
 
 def gather(xp: Any, x: Any, windows: Geometry, columns: Any) -> None:
-    """columns (n, h, w, kh, kw, C) = what each tap of each window sees of images x (n, H, W, C); 0 beyond them."""
+    """columns (n, h, w, kh, kw, C) = what each tap of each window sees of images x (n, H, W, C); 0 beyond them.
+
+    A row of taps is a run of kw C numbers, and to begin a run costs NumPy as much as ten numbers. So where runs are
+    short they are taken word by word: a word is one pixel, or as many as windows lie apart.
+    """
     count, c = columns.shape[1:3], x.shape[3]
     inside, seen = windows.overlap(x.shape[1:3], count)
     frame = xp.zeros((len(x), *windows.frame(count), c), dtype=x.dtype)
     frame[inside] = x[seen]
+    step, across = windows.stride[1], windows.kernel[1]
+    pixels = step if windows.dilation[1] == 1 and across % step == 0 else 1  # the frame is as many whole words wide
+    word = WORDS.get(pixels * c * x.itemsize)
+    if word and columns.size:
+        words = [a.reshape(len(x), -1).view(word) for a in (frame, columns)]
+        xp.take(words[0], _words(windows, count, pixels), axis=1, out=words[1], mode="clip")
+        return
     n, row, pixel, channel = frame.strides
     (sh, sw), (dh, dw) = windows.stride, windows.dilation
     strides = (n, sh * row, sw * pixel, dh * row, dw * pixel, channel)
     columns[...] = xp.lib.stride_tricks.as_strided(frame, columns.shape, strides)
+
+
+@functools.lru_cache(maxsize=64)
+def _words(windows: Geometry, count: tuple[int, int], pixels: int) -> Any:
+    """Which word of a frame each word of so many windows is, for words of so many pixels."""
+    (kh, kw), (sh, sw), _, (dh, dw) = windows
+    top, left = sh * np.arange(count[0]), sw // pixels * np.arange(count[1])
+    down, right = dh * np.arange(kh), dw * np.arange(kw // pixels)
+    row, word = np.add.outer(top, down), np.add.outer(left, right)
+    return (row[:, None, :, None] * (windows.frame(count)[1] // pixels) + word[None, :, None, :]).ravel()
 
 
 def scatter(xp: Any, y: Any, kernels: Any, windows: Geometry, x: Any) -> None:
