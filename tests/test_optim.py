@@ -365,7 +365,7 @@ def test_gradients_in_their_places_are_those_elsewhere(times):
         total().backward()  # a third without zero_grad() adds up
     for p, g in zip(parameters, expected, strict=True):
         np.testing.assert_allclose(p.grad, 2 * g, rtol=1e-6)
-    flat = optimizer.flats[0]
+    flat, _ = optimizer.places[0]
     places = [p.grad is home for p, home in zip(parameters, flat.gradients, strict=True)]
     assert places == [p.ndim > 1 and flat.xp.eager for p in parameters]  # biases are copied there by the step
 

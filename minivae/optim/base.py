@@ -37,19 +37,19 @@ class Optimizer:
         self.weight_decay = weight_decay
         self.steps = 0
         self.counts = [0] * len(self.parameters)  # updates of each parameter: it may have had no gradient at first
-        self.flats, self.places = self._flatten()
+        self.places = self._flatten()
         self.state = {slot: [flat.cut(flat.state[slot])[n] for flat, n in self.places] for slot in self.slots}
         self.resident = False
         self.tables: dict[Any, Array] = {}  # by dtype: a row of the changing numbers for each parameter
 
-    def _flatten(self) -> tuple[list[Flat], list[tuple[Flat, int]]]:
-        """The parameters of each kind of array in a Flat; and for each parameter which, and its number there."""
+    def _flatten(self) -> list[tuple[Flat, int]]:
+        """Put the parameters of each kind of array into a Flat; for each parameter which, and its number there."""
         alike = defaultdict(list)
         for p in self.parameters:
             alike[type(p.data), p.dtype].append(p)
         flats = {kind: Flat(backend.of(members[0].data), members, self.slots) for kind, members in alike.items()}
         numbers = {id(p): n for members in alike.values() for n, p in enumerate(members)}
-        return list(flats.values()), [(flats[type(p.data), p.dtype], numbers[id(p)]) for p in self.parameters]
+        return [(flats[type(p.data), p.dtype], numbers[id(p)]) for p in self.parameters]
 
     def rule(self) -> Callable[..., tuple[Array, ...]]:
         """The update: (xp, w, g, *state, *changing, *fixed) -> (w, *state)."""
@@ -100,9 +100,9 @@ class Optimizer:
                 self._update(backend.of(p.data), first, p.data, p.grad, [s[first] for s in self.state.values()])
 
     def _runs(self) -> Iterator[tuple[int, list[Parameter]]]:
-        """The parameters with a gradient: the number of the first, and how many after it are updated alike with it.
+        """The parameters with a gradient, those together that one update moves; with the number of the first of them.
 
-        These are its neighbours in a Flat, and have been updated as often. What a Flat holds no more is alone.
+        They are neighbours in a Flat, and have been updated as often. One that its Flat holds no more is alone.
         """
         run: list[Parameter] = []
         first = 0
