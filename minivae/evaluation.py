@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from minivae import backend, progress
-from minivae.data import Batches, Labelled, Split
+from minivae.data import Batches, Binarizer, Split
 from minivae.nn.module import evaluating
 from minivae.progress import Means
-
-
-def binarized(x: Any, rng: Any) -> Any:
-    """Each pixel 1 with its value as the probability, else 0. [Salakhutdinov & Murray 2008]"""
-    if isinstance(x, Labelled):
-        return replace(x, images=binarized(x.images, rng))
-    uniform = rng.random(x.shape, dtype=x.dtype)
-    return backend.of(x).less(uniform, x, out=uniform)
 
 
 def batches_for(model: Any, split: Split, batch_size: int, seed: int = 0, shuffle: bool = False) -> Batches:
@@ -37,11 +28,12 @@ def evaluate(
     rng = xp.generator(seed)
     means = Means()
     batches = batches_for(model, split, batch_size)
+    drawn = Binarizer((batch_size, *split.images.shape[1:])) if binarize else None
     with evaluating(model):
         statistics(model)  # begins to count
         for x in progress.bar(batches.epoch(0), len(batches), "evaluation") if samples else batches.epoch(0):
-            if binarize:
-                x = binarized(x, rng)
+            if drawn:
+                x = drawn(x, rng)
             loss = model.loss(x, rng)
             means.add(len(x), loss=loss.total.data, **{name: term.data for name, term in loss.terms.items()})
             if samples:

@@ -17,7 +17,7 @@ import numpy as np
 from minivae import backend
 from minivae.data import Split
 from minivae.errors import InputError
-from minivae.evaluation import batches_for, binarized
+from minivae.evaluation import batches_for
 from minivae.metrics import mutual_information
 from minivae.models.loss import Player
 from minivae.tensor import no_grad
@@ -65,7 +65,7 @@ class Lagging:
 
     def _batch(self, trainer: Trainer, rng: Any) -> Any:
         x = trainer.batches.random(rng)
-        return binarized(x, trainer.rng) if trainer.options.binarize else x
+        return trainer.binarizer(x, trainer.rng) if trainer.binarizer else x
 
     def after_epoch(self, model: Any, split: Split) -> float:
         """The mutual information of codes and the images of a split; where it no longer rises, inner steps end."""

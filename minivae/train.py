@@ -15,9 +15,9 @@ import numpy as np
 
 from minivae import backend, lagging, optim, progress, resume
 from minivae.backend import Array
-from minivae.data import Dataset
+from minivae.data import Binarizer, Dataset
 from minivae.errors import InputError, NotFinite
-from minivae.evaluation import batches_for, binarized, evaluate, statistics
+from minivae.evaluation import batches_for, evaluate, statistics
 from minivae.interruption import interruptible
 from minivae.models.loss import Player
 from minivae.options import Options, Saving
@@ -26,7 +26,7 @@ from minivae.progress import Means, elbo, write_metrics
 from minivae.saving import Saver
 from minivae.watch import Watch, check_gradients, not_finite, remember
 
-__all__ = ["Options", "Saving", "Trainer", "binarized", "elbo", "evaluate", "write_metrics"]
+__all__ = ["Options", "Saving", "Trainer", "elbo", "evaluate", "write_metrics"]
 
 
 class Trainer:
@@ -57,6 +57,7 @@ class Trainer:
         self.optimizer = together(self.optimizers)
         self.batches = batches_for(model, dataset.train, options.batch_size, options.seed, shuffle=True)
         self.rng = backend.current().generator(options.seed)
+        self.binarizer = Binarizer((options.batch_size, *dataset.shape)) if options.binarize else None
         self.schedules: dict[str, optim.Schedule] = {}
         if options.anneal:
             self._anneal(options.anneal * len(self.batches))
@@ -192,8 +193,8 @@ class Trainer:
     def _play(self, batch: Any) -> dict[str, Array]:
         """Every player's turn on a batch, of images or of the indices of resident ones. A device may replay it."""
         x = self.batches.gather(batch) if self.batches.resident else batch
-        if self.options.binarize:
-            x = binarized(x, self.rng)
+        if self.binarizer:
+            x = self.binarizer(x, self.rng)
         undo = remember(self.model, list(self.optimizers.values())[:-1]) if self.options.on_nan == "skip" else None
         values: dict[str, Array] = {}
         for name, player in self.players.items():

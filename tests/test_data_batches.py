@@ -104,3 +104,14 @@ def test_bad_start(epoch: int, start: int) -> None:
     """Reported at the call, not at the first batch."""
     with pytest.raises(InputError, match=f"batch {start} of epoch {epoch}.*has 2 batches"):
         Batches(numbered(3), 2).epoch(epoch, start)
+
+
+def test_a_batch_outlives_the_next_one_and_wrong_indices_are_refused():
+    """Bytes are gathered to an array that the next batch uses again."""
+    split = Split(np.arange(12, dtype=np.uint8).reshape(6, 1, 1, 2))
+    batches = Batches(split, 3, shuffle=False)
+    first, second = batches.epoch(0)
+    np.testing.assert_array_equal(np.concatenate([first, second]), split.images / np.float32(255))
+    for wrong in 6, -1:
+        with pytest.raises(IndexError, match=rf"images: indices from .*{wrong}.* 0 to 5 are allowed"):
+            batches.gather(np.array([wrong]))

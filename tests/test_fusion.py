@@ -379,6 +379,18 @@ def test_out_must_be_as_many_as_the_results():
         Fused(lambda xp, a: a + 1)(XP, random(4), out=(random(4), random(4)))
 
 
+@pytest.mark.parametrize("n", [6, 2 * PIECE])
+@pytest.mark.parametrize("part", [slice(None), slice(None, None, 2)])
+def test_out_for_the_first_results_alone(n, part):
+    """In place, too; the results that are left are new arrays."""
+    a = random(2 * n)[part]
+    expected = a + 1, a > 0, a * 2
+    first, second, third = Fused(lambda xp, a: (a + 1, a > 0, a * 2))(XP, a, out=(a,))
+    assert first is a
+    assert not np.shares_memory(a, third)
+    same((first, second, third), expected)
+
+
 def test_out_that_shares_memory_with_an_operand():
     """A part of it, which pieces would write before they read it; and all of it, as another view."""
     base = random(3 * PIECE)
@@ -396,6 +408,8 @@ def test_out_of_another_dtype_is_filled():
     a, out = random(PIECE + 1), np.zeros(PIECE + 1)
     Fused(lambda xp, a: a + 1)(XP, a, out=(out,))
     np.testing.assert_array_equal(out, a + 1)
+    with pytest.raises(TypeError, match="same_kind"):
+        Fused(lambda xp, a: a + 0.5)(XP, a, out=(np.zeros(PIECE + 1, int),))
 
 
 # threads

@@ -10,6 +10,7 @@ from minivae.backend.host import Backend
 from minivae.checks import checks
 from minivae.errors import NotFinite
 from minivae.nn.module import Parameter
+from minivae.ops.affine import activated
 
 EPS = 2.0**-23
 ACTIVATIONS = {
@@ -176,6 +177,20 @@ def test_the_names_in_errors():
         y.data[0] = 5
         with pytest.raises(RuntimeError, match=r"the result of 'linear'.*was changed in place"):
             y.sum().backward()
+
+
+@each_activation
+@biased
+@pytest.mark.parametrize("rows", [3, 3000], ids=["few", "in pieces"])
+def test_a_layer_writes_the_value_over_its_product(activation, bias, rows):
+    """The vjp is that of the same values in new arrays."""
+    xp, b = backend.current(), normal((40,), seed=2) if bias else None
+    a, g = normal((rows, 40)), normal((rows, 40), seed=1)
+    function = ACTIVATIONS[activation]().of_arrays()
+    y, (dy, *_) = function(xp, a.copy() if b is None else a + b)
+    ours, da = activated(xp, a, b, function)
+    assert ours is a
+    assert_same([ours, da(g)], [y, dy(g)])
 
 
 @pytest.mark.parametrize("dtype", [numpy.float32, numpy.float64])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from anywhere import there
 
-from minivae import InputError, checkpoint, manual_seed, models
-from minivae.data import Dataset, Split
-from minivae.train import Options, Trainer, binarized, evaluate, write_metrics
+from minivae import InputError, backend, checkpoint, manual_seed, models
+from minivae.data import Binarizer, Dataset, Split
+from minivae.train import Options, Trainer, evaluate, write_metrics
 
 SHAPE = (1, 4, 4)
 SPEC = ("vae", {"shape": SHAPE, "hidden": [16], "latent": 2})
@@ -108,11 +108,15 @@ def test_clipping_bounds_the_step_that_sgd_takes():
 
 
 def test_binarisation_draws_ones_at_the_rate_of_the_grey_level():
-    x = np.full((1000, 1, 10, 10), 0.3, np.float32)
-    b = binarized(x, np.random.default_rng(0))
-    assert set(np.unique(b)) == {0, 1}
-    assert b.dtype == np.float32
-    assert b.mean() == pytest.approx(0.3, abs=0.005)
+    binarizer = Binarizer((1000, 1, 10, 10))
+    rng = backend.current().generator(0)
+    for n, grey in (1000, 0.3), (900, 0.8):  # the same array of uniform numbers, and a smaller batch
+        x = there(np.full((n, 1, 10, 10), grey, np.float32))
+        assert binarizer(x, rng) is x
+        b = backend.to_numpy(x)
+        assert set(np.unique(b)) == {0, 1}
+        assert b.dtype == np.float32
+        assert b.mean() == pytest.approx(grey, abs=0.005)
 
 
 def test_ctrl_c_ends_after_the_step_with_a_usable_checkpoint(tmp_path):

@@ -165,7 +165,7 @@ class CuPy(Backend):
         free, _ = self.module.cuda.Device(self.number).mem_info
         return self.module.asarray(images) if images.nbytes <= RESIDENT * free else None
 
-    def images(self, images: Any, indices: Any) -> Array:
+    def images(self, images: Any, indices: Any, gathered: Any) -> Array:
         if type(images) is not self.ndarray:  # on the host: CuPy copies from pinned memory, and does not wait
             images, indices = self.module.asarray(images[indices]), self.module.arange(len(indices))
         dtype = images.dtype.name

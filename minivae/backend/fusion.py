@@ -5,7 +5,7 @@
         return w - rate * g
 
     decayed(xp, w, g, 0.1)              a new array
-    decayed(xp, w, g, 0.1, out=(w,))    in place
+    decayed(xp, w, g, 0.1, out=(w,))    in place; out holds arrays for the first results, the others are new
 
 The function is written once, with `xp` and operators, for arrays of one shape, 0-d arrays and numbers. NumPy alone
 would pass over memory once for each operator, with a new array between each two. Here the function is traced
@@ -73,9 +73,9 @@ class Fused:
         values = results if isinstance(results, tuple) else (results,)
         if len(values) > 1:  # one that is an operand could be written over before it is read
             values = tuple(xp.array(v) if any(v is a for a in operands) else v for v in values)
-        for target, value in zip(out, values, strict=True):
-            target[...] = value
-        return out if isinstance(results, tuple) else out[0]
+        for target, value in zip(out, values, strict=False):
+            xp.copyto(target, value)  # refuses what would lose more than precision
+        return (*out, *values[len(out) :]) if isinstance(results, tuple) else out[0]
 
     def program(self, kinds: tuple[str, ...], replaced: Over = ()) -> Program:
         """For operands of these kinds. replaced: which operands each given `out` is."""

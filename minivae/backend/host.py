@@ -95,12 +95,16 @@ class Backend:
         """Images of the host where they can be gathered fastest, as `images` takes them; None where they do not fit."""
         return images
 
-    def images(self, images: Array, indices: Array) -> Array:
-        """The images at the indices in a new float32 array, bytes as 0 to 1; or rows of codes, whole numbers."""
-        gathered = images[indices]
-        if gathered.dtype == np.uint8:  # divided in one pass; x * (1 / 255) would round twice
-            return np.divide(gathered, 255, dtype=np.float32)
-        return gathered
+    def images(self, images: Array, indices: Array, gathered: Array) -> Array:
+        """The images at the indices in a new float32 array, bytes as 0 to 1; or rows of codes, whole numbers.
+
+        gathered: an array like that of the images, for as many or more, to which bytes go first.
+        """
+        if images.dtype != np.uint8:
+            return images[indices]
+        self.check_indices("images", indices, len(images))  # take is slow to write to an array where it looks itself
+        found = images.take(indices, axis=0, out=gathered[: len(indices)], mode="clip")
+        return np.divide(found, 255, dtype=np.float32)  # in one pass; x * (1 / 255) would round twice
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         """target[index] += values, in which an index that stands twice adds twice.
@@ -201,7 +205,7 @@ class Backend:
         scatter(self.module, y, kernels, windows, x)
 
     def fused(self, function: Fused, operands: Sequence[Any], out: tuple[Array, ...] | None) -> Any:
-        """The results of a fused function of operands, in new arrays or in those of out. See fusion.py."""
+        """The results of a fused function of operands, the first in the arrays of out, if given. See fusion.py."""
         found = kinds(operands)
         replaced = over(operands, out, self.may_share_memory) if out else ()
         if found is None or replaced is None:
@@ -211,6 +215,8 @@ class Backend:
         program = function.program(of_operands, replaced)
         if not size or not program.elementwise or not (out is None or program.fits(out, shape)):
             return function.plain(self, operands, out)
+        if out is not None:
+            out += tuple(self.module.empty_like(out[0], dtype=dtype) for dtype in program.dtypes[len(out) :])
         smallest = self.smallest_repeating if program.repeated else self.smallest
         flat = layout((*operands, *(out or ()))) if size >= smallest else None
         if flat is None:

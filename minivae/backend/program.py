@@ -26,7 +26,7 @@ class Program:
         self.name = name
         self.kernel: Any = None
         self.steps, self.results, self.many = trace(function, len(kinds))
-        if replaced and len(replaced) != len(self.results):
+        if len(replaced) > len(self.results):
             raise ValueError(f"{name} has {len(self.results)} results, but out has {len(replaced)} arrays.")
         self.operands = len(kinds)
         self.kinds = [*kinds]
@@ -40,7 +40,7 @@ class Program:
             self.kinds.append(k if full else k + (REPEATED if repeats else SCALAR))
         self.dtypes = [dtype_of(self.kinds[i]) for i in self.results]
         self.repeated = [i for i, k in enumerate(kinds) if k.endswith(REPEATED)]
-        self.replaced = replaced or ((),) * len(self.results)
+        self.replaced = replaced + ((),) * (len(self.results) - len(replaced))
         self.elementwise = all(is_full(self.kinds[i]) for i in self.results) and all(map(self._sure, self.steps))
         if self.elementwise:
             self.making, self.filling = Plan(self, given=False), Plan(self, given=True)
@@ -75,8 +75,8 @@ class Program:
         return NUMBER not in kinds or all(k == NUMBER for k in kinds) or any(dtype_of(k) in FLOATS for k in kinds)
 
     def fits(self, out: Sequence[Any], shape: tuple[int, ...]) -> bool:
-        """Whether the results can be written to these arrays as they are."""
-        return all(o.shape == shape and o.dtype == dtype for o, dtype in zip(out, self.dtypes, strict=True))
+        """Whether the first results can be written to these arrays as they are."""
+        return all(o.shape == shape and o.dtype == dtype for o, dtype in zip(out, self.dtypes, strict=False))
 
     def computed(self, index: int) -> str:
         """The dtype in which NumPy computes a step."""

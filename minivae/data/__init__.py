@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minivae.data.batches import Batches
+from minivae.data.batches import Batches, Binarizer
 from minivae.data.cifar10 import cifar10
 from minivae.data.dataset import Dataset, Labelled, Split
 from minivae.data.documents import documents
@@ -20,6 +20,7 @@ from minivae.errors import InputError
 
 __all__ = [
     "Batches",
+    "Binarizer",
     "Dataset",
     "Labelled",
     "Split",

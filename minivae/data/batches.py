@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self._bytes = np.empty((min(batch_size, len(split)), *split.images.shape[1:]), split.images.dtype)
         self.labels = None if not labels else self.xp.asarray(split.labels) if self.resident else split.labels
 
     def __len__(self) -> int:
@@ -90,5 +92,22 @@ class Batches:
 
     def gather(self, indices: Array) -> Any:
         """The images at the indices, (B, C, H, W); with labels, `Labelled` ones."""
-        images = self.xp.images(self.split.resident(self.xp), indices)
+        images = self.xp.images(self.split.resident(self.xp), indices, self._bytes)
         return images if self.labels is None else Labelled(images, self.xp.asarray(self.labels[indices]))
+
+
+class Binarizer:
+    """Draws the pixels of batch after batch: each 1 with its value as the probability. [Salakhutdinov & Murray 2008]
+
+    shape: (B, ...) of the largest batch; an array of it holds the uniform numbers of one after the other.
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.uniform = backend.current().empty(shape, dtype="float32")
+
+    def __call__(self, x: Any, rng: Any) -> Any:
+        """A batch x (N, ...), float32 in [0, 1], or a `Labelled` one, whose pixels are written over with 0 or 1."""
+        if isinstance(x, Labelled):
+            return replace(x, images=self(x.images, rng))
+        uniform = rng.random(x.shape, dtype=x.dtype, out=self.uniform[: len(x)])
+        return backend.of(x).less(uniform, x, out=x)

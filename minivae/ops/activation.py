@@ -4,7 +4,8 @@ Each is one fused function, so one pass over the memory on a CPU and one kernel 
 share what is costly, an exponential, the forward function returns both, and the vjp is one product.
 
 With a bias each is a function of a + bias in the same pass: `or_sum` writes the sum into its formula. The derivative by
-both is the same, and no vjp needs a + bias: all are functions of what the forward function returned.
+both is the same, and no vjp needs a + bias: all are functions of what the forward function returned. So a layer can
+have the value in place of its product a, with out=a.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from minivae.tensor import op
 
 
 def or_sum(formula: Callable[..., Any]) -> Callable[..., Any]:
-    """A formula f(xp, a, ...) as a function of (xp, a, bias, ...): f of a; where bias is not None, f of a + bias."""
+    """A formula f(xp, a, ...) as a function of (xp, a, bias, out, ...): f of a; where bias is not None, f of a + bias.
+
+    out: an array for the value, the first of what f returns, such as a; None for a new one.
+    """
     plain = inspect.unwrap(formula)
     xp, a, *options = inspect.signature(plain).parameters.values()
 
@@ -30,21 +34,23 @@ def or_sum(formula: Callable[..., Any]) -> Callable[..., Any]:
     of_sum.__signature__ = inspect.Signature([xp, a, a.replace(name="bias"), *options])  # type: ignore[attr-defined]
     fused = fuse(of_sum)
 
-    def either(xp: Any, a: Array, bias: Array | None, *options: Any) -> Any:
-        return formula(xp, a, *options) if bias is None else fused(xp, a, bias, *options)
+    def either(xp: Any, a: Array, bias: Array | None, out: Array | None, *options: Any) -> Any:
+        into = None if out is None else (out,)
+        return formula(xp, a, *options, out=into) if bias is None else fused(xp, a, bias, *options, out=into)
 
     return either
 
 
 @op
-def tanh(xp: Any, a: Array, bias: Array | None = None) -> Any:
+def tanh(xp: Any, a: Array, bias: Array | None = None, out: Array | None = None) -> Any:
     """tanh a."""
-    y = _tanh(xp, a, bias)
+    y = _hyperbolic_tangent(xp, a, bias, out)
     return y, (lambda g: _dtanh(xp, y, g), lambda g: _dtanh(xp, y, g))
 
 
 @or_sum
-def _tanh(xp: Any, a: Array) -> Any:
+@fuse
+def _hyperbolic_tangent(xp: Any, a: Array) -> Any:
     return xp.tanh(a)
 
 
@@ -54,9 +60,9 @@ def _dtanh(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def sigmoid(xp: Any, a: Array, bias: Array | None = None) -> Any:
+def sigmoid(xp: Any, a: Array, bias: Array | None = None, out: Array | None = None) -> Any:
     """1 / (1 + e^-a)."""
-    y = _sigmoid(xp, a, bias)
+    y = _sigmoid(xp, a, bias, out)
     return y, (lambda g: _dsigmoid(xp, y, g), lambda g: _dsigmoid(xp, y, g))
 
 
@@ -79,9 +85,9 @@ def _dsigmoid(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def softplus(xp: Any, a: Array, bias: Array | None = None) -> Any:
+def softplus(xp: Any, a: Array, bias: Array | None = None, out: Array | None = None) -> Any:
     """log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), in which nothing overflows. The derivative is sigmoid(a)."""
-    y, dy = _softplus(xp, a, bias)
+    y, dy = _softplus(xp, a, bias, out)
     return y, (lambda g: g * dy, lambda g: g * dy)
 
 
@@ -114,9 +120,9 @@ def _soft_clip(xp: Any, a: Array, limit: float) -> Any:
 
 
 @op
-def relu(xp: Any, a: Array, bias: Array | None = None) -> Any:
+def relu(xp: Any, a: Array, bias: Array | None = None, out: Array | None = None) -> Any:
     """max(a, 0). The derivative at 0 is 0."""
-    y = _relu(xp, a, bias)
+    y = _relu(xp, a, bias, out)
     return y, (lambda g: _drelu(xp, y, g), lambda g: _drelu(xp, y, g))
 
 
@@ -132,9 +138,11 @@ def _drelu(xp: Any, y: Array, g: Array) -> Any:
 
 
 @op
-def leaky_relu(xp: Any, a: Array, negative_slope: float = 0.01, bias: Array | None = None) -> Any:
+def leaky_relu(
+    xp: Any, a: Array, negative_slope: float = 0.01, bias: Array | None = None, out: Array | None = None
+) -> Any:
     """a where a > 0, else negative_slope * a."""
-    y, positive = _leaky_relu(xp, a, bias, negative_slope)
+    y, positive = _leaky_relu(xp, a, bias, out, negative_slope)
 
     def da(g: Array) -> Array:
         return _dleaky_relu(xp, positive, g, negative_slope)
@@ -154,9 +162,9 @@ def _dleaky_relu(xp: Any, positive: Array, g: Array, slope: float) -> Any:
 
 
 @op
-def elu(xp: Any, a: Array, alpha: float = 1.0, bias: Array | None = None) -> Any:
+def elu(xp: Any, a: Array, alpha: float = 1.0, bias: Array | None = None, out: Array | None = None) -> Any:
     """a where a > 0, else alpha * (e^a - 1). [Clevert et al. 2016]"""
-    y, dy = _elu(xp, a, bias, alpha)
+    y, dy = _elu(xp, a, bias, out, alpha)
     return y, (lambda g: g * dy, None, lambda g: g * dy)
 
 
@@ -168,9 +176,9 @@ def _elu(xp: Any, a: Array, alpha: float) -> Any:
 
 
 @op
-def gelu(xp: Any, a: Array, bias: Array | None = None) -> Any:
+def gelu(xp: Any, a: Array, bias: Array | None = None, out: Array | None = None) -> Any:
     """a * Phi(a), Phi the distribution function of the standard normal. [Hendrycks & Gimpel 2016]"""
-    y, dy = _gelu(xp, a, bias)
+    y, dy = _gelu(xp, a, bias, out)
     return y, (lambda g: g * dy, lambda g: g * dy)
 
 
@@ -183,9 +191,9 @@ def _gelu(xp: Any, a: Array) -> Any:
 
 
 @op
-def silu(xp: Any, a: Array, bias: Array | None = None) -> Any:
+def silu(xp: Any, a: Array, bias: Array | None = None, out: Array | None = None) -> Any:
     """a * sigmoid(a)."""
-    y, dy = _silu(xp, a, bias)
+    y, dy = _silu(xp, a, bias, out)
     return y, (lambda g: g * dy, lambda g: g * dy)
 
 

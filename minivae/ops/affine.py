@@ -9,7 +9,7 @@ from minivae.graph import Vjp
 
 
 def activated(xp: Any, a: Array, bias: Array | None, activation: Any) -> tuple[Array, Vjp]:
-    """The end of a layer: activation(a + bias) for its product a (..., O), which may be changed, and the vjp of a.
+    """The end of a layer: activation(a + bias) for its product a (..., O), in place of it, and the vjp of a.
 
     activation: an activation of arrays, such as ops.relu.forward; None for a + bias.
     A device adds the bias within the activation's kernel; on a CPU a is in the cache, and to add in place is faster.
@@ -19,7 +19,7 @@ def activated(xp: Any, a: Array, bias: Array | None, activation: Any) -> tuple[A
         bias = None
     if activation is None:
         return a, lambda g: g
-    y, (da, *_) = activation(xp, a, bias=bias)
+    y, (da, *_) = activation(xp, a, bias=bias, out=a)
     return y, da
 
 
