@@ -74,6 +74,8 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
         "matmul.matmul | mask inverted | return xp.ascontiguousarray(g) if 0 not in g.strides else g",
         "matmul.matmul | reshape dropped | return g if 0 in g.strides else g",
         "matmul.linear | reshape dropped | lambda g: da(_rows(g))",
+        "conv.conv2d | reshape dropped | lambda g: da(last(g))",
+        "conv.conv_transpose2d | reshape dropped | lambda g: da(last(g))",
     ],
     "A stack of products equals the one large product of all rows, which is only faster.": [
         "matmul._product | operand wrong | if a.ndim > 2 or a.ndim == 2:",
