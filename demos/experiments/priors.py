@@ -21,6 +21,8 @@ from minivae.train import Options
 
 CODEC = Options(epochs=30, batch_size=128, lr=1e-3, lr_schedule="cosine")  # of the row "vqvae"
 PRIOR = Options(epochs=10, batch_size=128, lr=2e-3, lr_schedule="cosine")
+CODES = (128, 34)  # those of the row "vqvae", and as few as come to the error of the published codec
+WIDTH = 48
 SHORT = replace(CODEC, epochs=6)  # for a curve of many codecs, on 20,000 images
 SHORT_PRIOR = replace(PRIOR, epochs=5)
 LEAST, MOST = 4, 256  # codes of the curve
@@ -49,26 +51,21 @@ def pixelcnn(lab: Lab) -> Finding:
     """Nats per code mean nothing without the error that they buy: so with all 128 codes of the row "vqvae", and with
     as few as come to the error of the published codec.
     """
-    classes = len(lab.data.classes)
-    numbers = {}
-    for codes in (128, 32):
-        codec = lab.fitted("vqvae", CODEC, data_variance=variance(lab.data), codes=codes)
-        numbers[f"K={codes} error"] = lab.test(codec)["reconstruction"]
-        for told, n in (("", 0), (" given the class", classes)):
-            per_code, bits = nats(lab, prior_of(lab, codec, PRIOR, classes=n))
-            numbers |= {f"K={codes} nats per code{told}": per_code, f"K={codes} bits{told}": bits}
-    reached = any(numbers[f"K={k} nats per code"] <= 1.05 and numbers[f"K={k} error"] <= 0.0444 for k in (128, 32))
+    numbers, said = {}, []
+    for k in CODES:
+        codec = lab.fitted("vqvae", CODEC, data_variance=variance(lab.data), codes=k)
+        error = lab.test(codec)["reconstruction"]
+        per_code, bits = nats(lab, prior_of(lab, codec, PRIOR, WIDTH))
+        numbers |= {f"K={k} error": error, f"K={k} nats per code": per_code, f"K={k} bits": bits}
+        said.append(f"K={k}: {per_code:.3f} nats per code ({bits:.0f} bits per image) at error {error:.4f}")
+    told, bits = nats(lab, prior_of(lab, codec, PRIOR, WIDTH, classes=len(lab.data.classes)))
+    numbers |= {f"K={k} nats per code given the class": told, f"K={k} bits given the class": bits}
     return Finding(
-        "7x7 codes of the VQ-VAE above, 30 epochs; gated PixelCNN, 5 layers of 32 channels, Adam 2e-3 to 0, batch 128, "
-        "10 epochs",
-        "; ".join(
-            f"K={k}: {numbers[f'K={k} nats per code']:.3f} nats per code ({numbers[f'K={k} bits']:.0f} bits per image; "
-            f"{numbers[f'K={k} nats per code given the class']:.3f} given the class) at error "
-            f"{numbers[f'K={k} error']:.4f}"
-            for k in (128, 32)
-        ),
+        f"7x7 codes of the VQ-VAE above, 30 epochs; gated PixelCNN, 5 layers of {WIDTH} channels, Adam 2e-3 to 0, "
+        "batch 128, 10 epochs",
+        "; ".join(said) + f"; given the class {told:.3f}",
         "at most 1.05 nats per code at an error of at most 0.0444 [Keras example: 1.034 at 0.0444]",
-        lab.published(reached),
+        lab.published(per_code <= 1.05 and error <= 0.0444),
         "codes that tell more cost more: fewer nats come with a larger error",
         numbers=numbers,
     )
