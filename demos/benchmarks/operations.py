@@ -26,6 +26,9 @@ CONVOLUTIONS = {
     "conv2d-down": ((128, 16, 14, 14), Layer("conv", 16, 32, 4, 2, 1), True),
     "conv2d-3x3": ((128, 64, 8, 8), Layer("conv", 64, 64, 3, 1, 1), True),
     "conv2d-1x1": ((128, 64, 8, 8), Layer("conv", 64, 16, 1, 1, 0), True),
+    "conv2d-up": ((128, 64, 8, 8), Layer("up", 64, 32, 4, 2, 1), True),
+    "conv2d-up-grey": ((128, 32, 14, 14), Layer("up", 32, 1, 4, 2, 1), True),
+    "conv2d-up-colour": ((128, 32, 16, 16), Layer("up", 32, 3, 4, 2, 1), True),
 }
 ADAM = Problem("vae", 128, hidden=(680,))  # 1.1 million parameters
 
@@ -90,22 +93,24 @@ def joined(*parts: Sides) -> Sides:
 
 
 def convolution(name: str, torch: bool) -> Sides:
-    """conv2d; without the gradient of the images for a first layer."""
+    """conv2d or its transpose; without the gradient of the images for a first layer."""
     shape, layer, inner = CONVOLUTIONS[name]
-    weight, bias = draw(layer.outputs, layer.inputs, layer.kernel, layer.kernel), draw(layer.outputs)
-    x = draw(*shape)
+    ends, function = (layer.outputs, layer.inputs), "conv2d"
+    if layer.kind == "up":
+        ends, function = ends[::-1], "conv_transpose2d"
+    x, weight, bias = draw(*shape), draw(*ends, layer.kernel, layer.kernel), draw(layer.outputs)
     leaves, constants = ([weight, bias, x], []) if inner else ([weight, bias], [x])
-    sides = [differentiated(lambda w, b, x: ops.conv2d(x, w, b, layer.stride, layer.padding), leaves, constants)]
+
+    def by(functions: Any) -> Callable[..., Any]:
+        return lambda w, b, x: getattr(functions, function)(x, w, b, layer.stride, layer.padding)
+
+    sides = [differentiated(by(ops), leaves, constants)]
     if torch:
         import torch as library
-        from torch.nn.functional import conv2d
 
+        of_torch = by(library.nn.functional)
         for title, layout in (("torch", None), ("torch channels-last", library.channels_last)):
-            sides.append(
-                differentiated_torch(
-                    lambda w, b, x: conv2d(x, w, b, layer.stride, layer.padding), leaves, constants, title, layout
-                )
-            )
+            sides.append(differentiated_torch(of_torch, leaves, constants, title, layout))
     return joined(*sides)
 
 
