@@ -44,7 +44,7 @@ def loss(parameters: Parameters, problem: Problem, x: Any, eps: Any) -> Any:
 class Autograd:
     """step() trains once on a batch that it draws; loss() is that of a given batch and given noise."""
 
-    gradients = staticmethod(value_and_grad(loss))
+    differentiated = staticmethod(value_and_grad(loss))
 
     def __init__(self, problem: Problem, images: np.ndarray):
         self.problem = problem
@@ -54,9 +54,12 @@ class Autograd:
         self.moments: dict[str, tuple[Any, Any]] = {}
         self.t = 0
 
-    def step(self) -> Any:
+    def compute_gradients(self) -> Any:
         x = self.images[self.rng.integers(0, len(self.images), self.problem.batch)]
-        value, gradients = self.gradients(self.parameters, self.problem, x, self.problem.noise(self.rng))
+        return self.differentiated(self.parameters, self.problem, x, self.problem.noise(self.rng))
+
+    def step(self) -> Any:
+        value, gradients = self.compute_gradients()
         self.t += 1
         for name, w in self.parameters.items():
             self.adam(w, gradients[name], *self.moments[name])

@@ -74,16 +74,22 @@ def adam(parameters: Parameters, gradients: Parameters, m: Parameters, v: Parame
     return updated, m, v
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=2)
-def step(problem: Problem, images: Any, state: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
-    """One step: the new state and the loss."""
-    parameters, m, v, t, key = state
+@partial(jax.jit, static_argnums=0)
+def gradients(problem: Problem, images: Any, parameters: Parameters, key: Any) -> tuple[Any, Any, Parameters]:
+    """The next key, and the loss of a batch that is drawn, with its gradients."""
     key, for_batch, for_noise = jax.random.split(key, 3)
     x = images[jax.random.randint(for_batch, (problem.batch,), 0, len(images))]
     shape = (problem.batch, problem.latent)
     eps = jax.random.normal(for_noise, (problem.k, *shape) if problem.k > 1 else shape)
-    value, gradients = jax.value_and_grad(partial(loss, problem))(parameters, x, eps)
-    return (*adam(parameters, gradients, m, v, t + 1), t + 1, key), value
+    return key, *jax.value_and_grad(partial(loss, problem))(parameters, x, eps)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def step(problem: Problem, images: Any, state: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+    """One step: the new state and the loss."""
+    parameters, m, v, t, key = state
+    key, value, slopes = gradients(problem, images, parameters, key)
+    return (*adam(parameters, slopes, m, v, t + 1), t + 1, key), value
 
 
 class Jax:
@@ -97,6 +103,12 @@ class Jax:
 
     def step(self) -> Any:
         self.state, self.last = step(self.problem, self.images, self.state)
+        return self.last
+
+    def compute_gradients(self) -> Any:
+        parameters, *rest, key = self.state
+        key, *self.last = gradients(self.problem, self.images, parameters, key)
+        self.state = (parameters, *rest, key)
         return self.last
 
     def load(self, state: dict[str, np.ndarray]) -> None:

@@ -59,12 +59,16 @@ class HandWritten:
 
     def step(self) -> Any:
         """One step; the loss."""
+        loss = self.compute_gradients()
+        self.adam()
+        return loss
+
+    def compute_gradients(self) -> Any:
         indices = self.rng.integers(0, len(self.images), len(self.x))
         self.images.take(indices, axis=0, out=self.x, mode="clip")  # the other modes would write a copy first
         self.rng.standard_normal(out=self.eps, dtype=np.float32)
         loss = self.forward()
         self.backward()
-        self.adam()
         return loss
 
     def forward(self) -> Any:

@@ -164,7 +164,7 @@ def adam(torch: bool) -> Sides:
     """One update of 1.1 million parameters, whose gradients are there."""
     images = ADAM.images()
     ours = Minivae(ADAM, images)
-    ours.gradients()
+    ours.compute_gradients()
     runners = {"minivae": Runner(ours.optimizer.step, synchronize)}
     if torch:
         from benchmarks.torch_rival import Torch

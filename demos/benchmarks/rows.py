@@ -104,6 +104,14 @@ def loop(settings: Settings) -> list[Row]:
     return [raced("loop", "the training loop", runners, settings.pace)]
 
 
+def gradients(settings: Settings) -> list[Row]:
+    """The dense step without its update: how much of a difference between two sides is that of their Adam."""
+    ours, others = racing.sides(dense(128), settings.against, settings.backend)
+    runners = {"minivae": Runner(ours.compute_gradients, synchronize)}
+    runners |= {name: Runner(side.compute_gradients, side.wait) for name, side in others.items()}
+    return [raced("gradients-128", "a step without its update", runners, settings.pace)]
+
+
 def epoch(settings: Settings) -> list[Row]:
     """An epoch of the dense VAE over 60,000 images, on the device."""
     problem = dense(128)
@@ -193,6 +201,7 @@ def rows(backend: str) -> dict[str, Callable[[Settings], list[Row]]]:
     return {
         **{name: partial(training, name) for name in PROBLEMS[backend]},
         **({"epoch": epoch} if backend == "cupy" else {}),
+        "gradients": gradients,
         "loop": loop,
         "engine": engine,
         **{name: partial(operation, name, make) for name, make in makers.items()},

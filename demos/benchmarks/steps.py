@@ -41,11 +41,11 @@ class Minivae:
 
     def step(self) -> Any:
         """One step; the loss stays on the device."""
-        loss = self.gradients()
+        loss = self.compute_gradients()
         self.optimizer.step()
         return loss
 
-    def gradients(self) -> Any:
+    def compute_gradients(self) -> Any:
         x = self.images[self.rng.integers(0, len(self.images), self.problem.batch)]
         self.optimizer.zero_grad()
         loss = self.model.loss(x, self.rng).total
@@ -57,7 +57,7 @@ class Minivae:
         watch, eager = Watch(), backend.current().eager
 
         def step() -> Any:
-            loss = self.gradients()
+            loss = self.compute_gradients()
             norm = optim.grad_norm([p.grad for p in self.optimizer.parameters])
             watch.note(self.optimizer.steps + 1, loss, norm)
             if eager:
@@ -72,7 +72,7 @@ class Minivae:
         self.optimizer.resident = True
 
         def recorded() -> Any:
-            loss = self.gradients()
+            loss = self.compute_gradients()
             self.optimizer.apply()
             return loss
 

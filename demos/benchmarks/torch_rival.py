@@ -136,12 +136,16 @@ class Torch:
 
     def step(self) -> Tensor:
         """One step; the loss stays on the device."""
+        loss = self.compute_gradients()
+        self.optimizer.step()
+        return loss
+
+    def compute_gradients(self) -> Tensor:
         indices = torch.randint(len(self.images), (self.problem.batch,), device=self.images.device)
         x = self.images[indices]  # keeps the layout
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.model(x)
         loss.backward()
-        self.optimizer.step()
         return loss.detach()
 
     def load(self, state: dict[str, np.ndarray]) -> None:
