@@ -21,8 +21,7 @@ from minivae.train import Options
 
 CODEC = Options(epochs=30, batch_size=128, lr=1e-3, lr_schedule="cosine")  # of the row "vqvae"
 PRIOR = Options(epochs=10, batch_size=128, lr=2e-3, lr_schedule="cosine")
-CODES = 34  # of the row "pixelcnn"
-WIDTH = 48
+CODES = 32  # of the row "pixelcnn"
 SHORT = replace(CODEC, epochs=6)  # for a curve of many codecs, on 20,000 images
 SHORT_PRIOR = replace(PRIOR, epochs=5)
 LEAST, MOST = 4, 256  # codes of the curve
@@ -53,10 +52,10 @@ def pixelcnn(lab: Lab) -> Finding:
     """
     codec = lab.fitted("vqvae", CODEC, data_variance=variance(lab.data), codes=CODES)
     error = lab.test(codec)["reconstruction"]
-    per_code, bits = nats(lab, prior_of(lab, codec, PRIOR, WIDTH))
-    told, bits_told = nats(lab, prior_of(lab, codec, PRIOR, WIDTH, classes=len(lab.data.classes)))
+    per_code, bits = nats(lab, prior_of(lab, codec, PRIOR))
+    told, bits_told = nats(lab, prior_of(lab, codec, PRIOR, classes=len(lab.data.classes)))
     return Finding(
-        f"7x7 codes of the VQ-VAE above, K={CODES}, 30 epochs; gated PixelCNN, 5 layers of {WIDTH} channels, Adam 2e-3 "
+        f"7x7 codes of the VQ-VAE above, K={CODES}, 30 epochs; gated PixelCNN, 5 layers of 32 channels, Adam 2e-3 "
         "to 0, batch 128, 10 epochs",
         f"{per_code:.3f} nats per code ({bits:.0f} bits per image), given the class {told:.3f} ({bits_told:.0f}), at "
         f"error {error:.4f}",
