@@ -41,6 +41,7 @@ SHARED = {
 # a quadrature, whose limits need only be wide enough; test_distributions.py holds its accuracy against differences
 EXEMPT = {"_shape_slope"}
 ENGINE_CASES = ["add", "mul", "concatenate", "split", "linear", "kl_normal.broadcast", "nn.LayerNorm", "einsum"]
+OWN = {"graph": "tests/test_optim.py"}  # where a file's tests are, if not under its name: gradients in their places
 TIMEOUT = 150.0  # seconds for one mutant: a loop without end is noticed
 
 EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names them
@@ -524,7 +525,7 @@ def _tests(mutant: Mutant) -> str:
     os.environ.pop("PYTEST_ADDOPTS", None)  # workers of xdist would import the sound source
     set_hypothesis_home_dir(tempfile.mkdtemp())  # what fails here is no example to keep
     general = ["tests/test_ops_gradients.py", "tests/oracle/test_ops_torch.py", "-k", " or ".join(mutant.cases[:3])]
-    own = f"tests/test_{mutant.path.stem}.py"
+    own = OWN.get(mutant.path.stem, f"tests/test_{mutant.path.stem}.py")
     values = ["tests/test_tensor.py", "tests/test_ops_values.py", *([own] if (ROOT / own).exists() else [])]
     for chosen in (values, general):
         status = pytest.main(
@@ -598,6 +599,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: dict[str, Counter[str]] = {}
     how: Counter[str] = Counter()
     by_tests: set[str] = set()  # ops of which the tests noticed a mutant
+    noticed: set[str] = set()  # of EQUIVALENT
+    unnoticed: set[str] = set()
     for mutant, verdict in run(mutants, args.examples, args.jobs):
         outcome = "caught" if verdict else "equivalent" if mutant.key in reasons else "survived"
         how[verdict] += bool(verdict)
@@ -606,9 +609,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.setdefault(group, Counter())[outcome] += 1
         if outcome == "survived":
             print(f"SURVIVED {mutant.key}\n   line {mutant.line}: {mutant.before}", flush=True)
-        if verdict and mutant.key in reasons:
-            print(f"EQUIVALENT names a mutant that {verdict} notices: {mutant.key}", flush=True)
-            stale.add(mutant.key)
+        if mutant.key in reasons:
+            (noticed if verdict else unnoticed).add(mutant.key)
+    for key in sorted(noticed - unnoticed):  # of those of one key, some may be
+        print(f"EQUIVALENT names a mutant that is noticed: {key}", flush=True)
+    stale |= noticed - unnoticed
     print_table(rows, {m.kind for m in mutants})
     print("noticed by: " + ", ".join(f"{name} {n}" for name, n in how.most_common() if n))
     unharmed = {m.op: m._replace(source=m.path.read_text()) for m in mutants}.values()
