@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import racing, report
-from benchmarks.machine import cores, description, threads
+from benchmarks.machine import description, threads
 from benchmarks.problems import PROBLEMS
 from benchmarks.rows import Settings, rows
 
 from minivae import backend
+from minivae.blas import cores
 from minivae.errors import InputError
 
 

@@ -8,11 +8,14 @@ before OpenBLAS is loaded; so the command, which has done nothing yet, sets it a
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
+
+from minivae.errors import InputError
 
 CORETYPE = "OPENBLAS_CORETYPE"
 PICKED = "MINIVAE_OPENBLAS_PICKED"  # what OpenBLAS had picked by itself; goes with the CORETYPE that minivae has set
@@ -26,6 +29,26 @@ OLDER = frozenset({"Prescott", "Core2", "Nehalem", "Barcelona", "Sandybridge", "
 # OpenBLAS cuts even a small product into a piece for every core, and they wait for each other: a layer of
 # 128 x 784 x 400 is 80 million operations, a hundred microseconds on eight cores
 MOST_THREADS = 8
+
+CGROUP = Path("/sys/fs/cgroup")  # where a container on Linux reads what its machine grants it
+QUOTA = ["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]  # cgroup v2, v1
+
+
+def cores() -> int:
+    """How many cores this process may use: the system's, without those that a container or a mask keeps from it.
+
+    A thread of OpenBLAS that has no core of its own is waited for by the others, which turn round and round meanwhile:
+    with three threads on two cores a training took thirty times as long as with two.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for names in QUOTA:
+        try:
+            quota, period = " ".join((CGROUP / name).read_text() for name in names).split()
+            if quota not in ("max", "-1"):
+                return max(1, min(allowed, math.ceil(int(quota) / int(period))))
+        except (OSError, ValueError):
+            continue
+    return allowed
 
 
 def flags() -> Set[str]:
@@ -68,14 +91,20 @@ def start() -> None:
     if variables and sys.executable:
         # this very process, with its own arguments
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | variables)  # nosec B606
-    if openblas["num_threads"] > MOST_THREADS and not any(name in os.environ for name in THREADS):
-        set_threads(MOST_THREADS)
+    most = min(MOST_THREADS, cores())
+    if openblas["num_threads"] > most and not any(name in os.environ for name in THREADS):
+        set_threads(most)
 
 
 def set_threads(n: int) -> None:
-    """Let BLAS compute on n threads from now on, in this process."""
+    """Let BLAS compute on n threads from now on, in this process. Raises InputError for more than its cores()."""
     from threadpoolctl import threadpool_limits
 
+    if n > cores():
+        raise InputError(
+            f"--threads {n} is out of range: this process may use {cores()} of the machine's cores, and threads "
+            f"without a core keep the others waiting; give a number from 1 to {cores()}."
+        )
     threadpool_limits(n, user_api="blas")
 
 

@@ -225,7 +225,8 @@ def info(args: argparse.Namespace) -> None:
     rows["BLAS"], pool = blas.name(), blas.library()
     if pool.get("internal_api") == "openblas":
         rows["kernels"] = blas.reason(pool["architecture"], blas.flags(), os.environ)
-    rows["threads"] = f"{pool.get('num_threads', '?')} on {os.cpu_count()} cores; --threads N sets them"
+    usable = f"this process may use {blas.cores()} of {os.cpu_count()} cores"
+    rows["threads"] = f"{pool.get('num_threads', '?')}, set by --threads N; {usable}"
     try:
         rows["GPU"] = (xp if isinstance(xp, backend.CuPy) else backend.CuPy()).device()
     except InputError as error:

@@ -104,17 +104,54 @@ def test_another_blas_is_left_alone(machine, other):
 def test_many_cores_do_not_all_wait_for_a_small_product(machine, monkeypatch):
     pool, calls = machine
     pool["num_threads"] = 64
+    monkeypatch.setattr(blas, "cores", lambda: 64)
     blas.start()
     assert calls == [("threads", blas.MOST_THREADS)]
+    monkeypatch.setattr(blas, "cores", lambda: 3)  # of a container that OpenBLAS does not know of
+    blas.start()
+    assert calls[1:] == [("threads", 3)]
     monkeypatch.setenv("OMP_NUM_THREADS", "64")  # what the user set stays
     blas.start()
-    assert len(calls) == 1
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 16),
+        ({"cpu.max": "max 100000"}, 16),
+        ({"cpu.max": "200000 100000"}, 2),
+        ({"cpu.max": "250000 100000"}, 3),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"cpu.max": "6400000 100000"}, 16),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 16),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "400000\n"}, 16),
+        ({"cpu.max": "something else\nin 2040"}, 16),
+    ],
+)
+def test_cores_are_those_that_a_container_grants(files, expected, tmp_path, monkeypatch):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(blas, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    assert blas.cores() == expected
+
+
+def test_more_threads_than_cores_are_refused_in_one_sentence(monkeypatch, capsys):
+    before = blas.library()
+    monkeypatch.setattr(blas, "cores", lambda: 2)
+    assert main(["info", "--threads", "3"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and "--threads 3" in err and "from 1 to 2" in err
+    assert blas.library() == before
 
 
 def test_threads_are_as_many_as_asked_for(capsys):
     if not blas.library():
         pytest.skip("threadpoolctl does not know this BLAS")
-    for n in (1, 2):
+    for n in range(1, min(blas.cores(), 2) + 1):
         with threadpool_limits():  # puts back what was
             assert main(["info", "--threads", str(n)]) == 0
         assert f"{n} thread{'' if n == 1 else 's'}\n" in capsys.readouterr().out

@@ -218,6 +218,7 @@ OPTIONS = {  # of the parser, and of what it hands on
     "train vae --latent 1000000000000": ["--latent", "1000000000000", "at most 100,000,000"],
     f"train vae --seed 1{'0' * 50}": ["--seed", "at most 340,282"],
     "info --threads 1000000000000": ["--threads", "at most 100,000,000"],
+    "info --threads 100000": ["--threads 100000", "cores", "from 1 to"],
     "train vae --capture --on-nan skip": ["--capture", "on_nan skip"],
     "train vae --on-nan go": ["on_nan 'go'", "stop or skip"],
     "train vae --save-every day": ["save_every 'day'", "10m"],

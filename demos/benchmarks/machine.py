@@ -19,11 +19,6 @@ from minivae import __version__, backend
 PACKAGES = {"torch": ["torch"], "jax": ["jax", "jaxlib"], "autograd": ["autograd"], "numpy": []}
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def threads(n: int) -> Iterator[None]:
     """Let every library compute with n threads: BLAS and OpenMP by threadpoolctl, PyTorch by its own call.

@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 
 from benchmarks import children, gemms, kernels, operations, racing
-from benchmarks.machine import cores
 from benchmarks.problems import PROBLEMS, Problem, dense
 from benchmarks.steps import Minivae, synchronize
 from benchmarks.timing import FULL, QUICK, Pace, Runner, Sample, interleaved, sample
+from minivae.blas import cores
 
 FLOOR = "matmuls alone"
 OURS = ("minivae", "minivae captured")
