@@ -95,12 +95,12 @@ class Backend:
         """Images of the host where they can be gathered fastest, as `images` takes them; None where they do not fit."""
         return images
 
-    def images(self, images: Array, indices: Array, gathered: Array) -> Array:
+    def images(self, images: Array, indices: Array, gathered: Array | None) -> Array:
         """The images at the indices in a new float32 array, bytes as 0 to 1; or rows of codes, whole numbers.
 
-        gathered: an array like that of the images, for as many or more, to which bytes go first.
+        gathered: of images in bytes, an array for as many or more, to which they go first; a device needs none.
         """
-        if images.dtype != np.uint8:
+        if gathered is None:
             return images[indices]
         self.check_indices("images", indices, len(images))  # take is slow to write to an array where it looks itself
         found = images.take(indices, axis=0, out=gathered[: len(indices)], mode="clip")

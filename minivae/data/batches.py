@@ -48,7 +48,9 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
-        self._bytes = np.empty((min(batch_size, len(split)), *split.images.shape[1:]), split.images.dtype)
+        size = (min(batch_size, len(split)), *split.images.shape[1:])
+        on_host = self.xp is backend.host() and split.images.dtype == np.uint8
+        self._bytes = np.empty(size, np.uint8) if on_host else None  # of one batch after the other
         self.labels = None if not labels else self.xp.asarray(split.labels) if self.resident else split.labels
 
     def __len__(self) -> int:
