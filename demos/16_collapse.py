@@ -54,7 +54,7 @@ def main(dataset, epochs, path):
         trainer.run()
         mu = np.concatenate([model.encode(x) for x in Batches(dataset.test, 500, shuffle=False).epoch(0)])
         found = evaluate(model, dataset.test, binarize=True)
-        found |= {"information": information(model, dataset.test), "units": active_units(mu)}
+        found |= {"information": information(model, dataset.test, binarize=True), "units": active_units(mu)}
         fits[name] = found, trainer.history
         pictures[name] = model.decode(model.encode(x), backend.current().generator(1))
     print(f"\n{'':12} {'-ELBO':>8} {'-log p(x|z)':>12} {'KL':>7} {'I(x; z)':>8}  active units of {SIZES['latent']}")

@@ -1,9 +1,9 @@
 """The remedy for an inference network that lags behind: many steps of the encoder for one of the decoder.
 
 At first the codes tell the decoder little, and a strong decoder learns to do without them before the encoder has
-caught up: the posterior collapses onto the prior. So before each step of the decoder the encoder alone takes steps,
-on other batches, until its loss falls no more; this ends for good when, after an epoch, the mutual information of
-codes and images no longer rises. Then both take one step each. [He et al. 2019, "Lagging Inference Networks and
+caught up: the posterior collapses onto the prior. So before each step of the decoder alone the encoder alone takes
+steps, on other batches, until its loss falls no more; this ends for good when, after an epoch, the mutual information
+of codes and images no longer rises. Then each batch moves both. [He et al. 2019, "Lagging Inference Networks and
 Posterior Collapse in Variational Autoencoders", algorithm 1]
 """
 
@@ -15,27 +15,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minivae import backend
-from minivae.data import Split
+from minivae.data import Binarizer, Split
 from minivae.errors import InputError
 from minivae.evaluation import batches_for
 from minivae.metrics import mutual_information
 from minivae.models.loss import Player
+from minivae.nn.module import evaluating
 from minivae.tensor import no_grad
 
 if TYPE_CHECKING:
     from minivae.train import Trainer
 
 EACH = 10  # inner steps over whose mean the loss must have fallen
+MEASURED = 10_000  # images of training whose information is measured, those of a test having no say in it
 
 
 def players(model: Any) -> dict[str, Player]:
-    """The encoder, with all that makes the posterior, and the decoder, with the rest: both move by the model's loss."""
+    """The encoder, and the decoder with all the rest: both move by the model's loss."""
     if not hasattr(model, "posterior") or hasattr(model, "players") or not model.encoder.parameters():
         raise InputError(f"inner_steps are of a VAE's encoder, which a {type(model).__name__} has not: leave it out.")
-    of_encoder = [*model.encoder.parameters(), *(model.q.parameters() if hasattr(model.q, "parameters") else [])]
-    own = {id(p) for p in of_encoder}
+    if model.q is not None:
+        raise InputError("inner_steps end by the information of a mean field's codes, not a flow's: leave one out.")
+    own = {id(p) for p in model.encoder.parameters()}
     rest = [p for p in model.parameters() if id(p) not in own]
-    return {"encoder": Player(of_encoder, model.loss), "decoder": Player(rest, model.loss)}
+    return {"encoder": Player(model.encoder.parameters(), model.loss), "decoder": Player(rest, model.loss)}
 
 
 class Lagging:
@@ -67,9 +70,13 @@ class Lagging:
         x = trainer.batches.random(rng)
         return trainer.binarizer(x, trainer.rng) if trainer.binarizer else x
 
-    def after_epoch(self, model: Any, split: Split) -> float:
-        """The mutual information of codes and the images of a split; where it no longer rises, inner steps end."""
-        found = information(model, split)
+    def turns(self, players: dict[str, Player]) -> dict[str, Player]:
+        """Those whom the batch of a step moves: the encoder has had its own."""
+        return {"decoder": players["decoder"]} if self.active else players
+
+    def after_epoch(self, trainer: Trainer) -> float:
+        """The mutual information of codes and images of training; where it no longer rises, inner steps end."""
+        found = information(trainer.model, trainer.dataset.train[:MEASURED], trainer.options.binarize)
         self.active = self.active and found > self.best
         self.best = max(self.best, found)
         return found
@@ -84,8 +91,15 @@ class Lagging:
 
 
 @no_grad()
-def information(model: Any, split: Split, seed: int = 0) -> float:
-    """I(x; z) of a VAE with a mean-field posterior over the images of a split, at most log N. See metrics."""
-    parts = [model.posterior(x) for x in batches_for(model, split, 500).epoch(0)]
+def information(model: Any, split: Split, binarize: bool = False, seed: int = 0) -> float:
+    """I(x; z) of a VAE with a mean-field posterior over the images of a split, at most log N. See metrics.
+
+    binarize: of images whose pixels are drawn, as in `evaluate`.
+    """
+    rng = backend.current().generator(seed)
+    drawn = Binarizer((500, *split.images.shape[1:])) if binarize else None
+    with evaluating(model):
+        batches = batches_for(model, split, 500).epoch(0)
+        parts = [model.posterior(drawn(x, rng) if drawn else x) for x in batches]
     mu, logvar = (np.concatenate([backend.to_numpy(part[i].data) for part in parts]) for i in (0, 1))
     return mutual_information(mu, logvar, np.random.default_rng(seed))

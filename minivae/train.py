@@ -157,7 +157,7 @@ class Trainer:
         row = {"epoch": self.epoch, "step": self.optimizer.steps, **self.means.read(), **counted}
         row |= {f"test_{name}": value for name, value in test.items()}
         if self.lagging:
-            row["information"] = self.lagging.after_epoch(self.model, self.dataset.test)
+            row["information"] = self.lagging.after_epoch(self)
         row["seconds"] = self.seconds + time.perf_counter() - started
         self.history.append(row)
         print(progress.line(row, self.options.epochs), flush=True)
@@ -197,7 +197,7 @@ class Trainer:
             x = self.binarizer(x, self.rng)
         undo = remember(self.model, list(self.optimizers.values())[:-1]) if self.options.on_nan == "skip" else None
         values: dict[str, Array] = {}
-        for name, player in self.players.items():
+        for name, player in (self.lagging.turns(self.players) if self.lagging else self.players).items():
             values |= self._gradient(name, player, x)
             if self.captured:
                 self.optimizers[name].apply()

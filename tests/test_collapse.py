@@ -84,6 +84,37 @@ def test_inner_steps_move_the_encoder_alone():
     assert trainer.optimizer.steps == 0  # none of these counts
 
 
+def test_while_there_are_inner_steps_a_batch_moves_the_decoder_alone(monkeypatch):
+    """He et al. 2019, algorithm 1."""
+    trainer = Trainer(small(), data(), Options(epochs=1, batch_size=20, inner_steps=10))
+    monkeypatch.setattr(trainer.lagging, "before_step", lambda trainer: None)
+
+    def moved() -> set[str]:
+        before = trainer.model.state_dict()
+        trainer._step(next(trainer.batches.indices(1)))
+        after = trainer.model.state_dict()
+        return {name.partition(".")[0] for name in before if not (before[name] == after[name]).all()}
+
+    assert moved() == {"decoder"}
+    trainer.lagging.active = False
+    assert moved() == {"decoder", "encoder"}
+
+
+def test_the_information_is_that_of_the_images_which_the_model_is_trained_on():
+    from minivae.lagging import information
+
+    grey = Split(numpy.random.default_rng(0).integers(0, 256, (60, *SHAPE)).astype(numpy.uint8))
+    drawn = information(small(), grey, binarize=True)
+    assert drawn == information(small(), grey, binarize=True) != information(small(), grey)
+    binary = data().train  # of which nothing is left to draw
+    assert information(small(), binary, binarize=True) == information(small(), binary)
+
+
+def test_inner_steps_of_a_flow_are_refused():
+    with pytest.raises(InputError, match="flow"):
+        Trainer(models.vae((1, 4, 4), hidden=(6,), latent=2, flow="iaf", depth=1), data(), Options(inner_steps=3))
+
+
 def test_inner_steps_end_where_the_loss_falls_no_more(monkeypatch):
     trainer = Trainer(small(), data(), Options(epochs=1, batch_size=20, inner_steps=95))
     losses = iter([*[3.0] * 10, *[2.0] * 10, *[2.5] * 10, *[0.0] * 100])
@@ -103,9 +134,14 @@ def test_they_end_for_good_where_the_information_no_longer_rises(monkeypatch):
     from minivae import lagging
 
     found = iter([0.5, 0.9, 0.8, 2.0])
-    monkeypatch.setattr(lagging, "information", lambda model, split: next(found))
-    state = lagging.Lagging(10)
-    active = [(state.after_epoch(None, None), state.active)[1] for _ in range(4)]
+    seen = []
+    monkeypatch.setattr(lagging, "information", lambda *given: seen.append(given) or next(found))
+    trainer = Trainer(small(), data(), Options(batch_size=20, inner_steps=10, binarize=True))
+    state = trainer.lagging
+    active = [(state.after_epoch(trainer), state.active)[1] for _ in range(4)]
+    model, split, binarize = seen[0]
+    assert model is trainer.model and binarize
+    np.testing.assert_array_equal(split.images, trainer.dataset.train.images)  # those of the test have no say in it
     assert active == [True, True, False, False]
     other = lagging.Lagging(10)
     other.restore(state.state())
@@ -150,12 +186,14 @@ def test_wrong_inner_steps_are_one_sentence(options):
 
 
 def test_codes_that_tell_nothing_or_everything():
-    rng, n = numpy.random.default_rng(0), 300
-    nothing = metrics.mutual_information(numpy.zeros((n, 3)), numpy.zeros((n, 3)), rng)
-    assert nothing == pytest.approx(0, abs=0.2)  # the closed form less a sample of the same density
-    apart = 100.0 * numpy.arange(n)[:, None]
-    everything = metrics.mutual_information(apart, numpy.zeros((n, 1)), rng)
-    assert everything == pytest.approx(math.log(n), abs=0.2)
+    rng, n, d = numpy.random.default_rng(0), 300, 50
+    nothing = metrics.mutual_information(numpy.ones((n, d)), numpy.full((n, d), 0.3), rng, chunk=70)
+    assert nothing == pytest.approx(0, abs=1e-9)  # whatever the noise
+    apart = 100.0 * numpy.arange(n)[:, None] * numpy.ones(d)
+    everything = metrics.mutual_information(apart, numpy.zeros((n, d)), rng, chunk=70)
+    assert everything == pytest.approx(math.log(n), abs=1e-6)
+    between = metrics.mutual_information(rng.standard_normal((n, d)), numpy.zeros((n, d)), rng)
+    assert 0 < between <= math.log(n) + 1e-9
 
 
 def test_the_information_of_a_linear_gaussian_code():

@@ -144,6 +144,15 @@ def test_the_loss_and_its_terms():
     assert model.discriminator_loss(batch()).total.item() == pytest.approx(math.log(2), rel=1e-6)
 
 
+def test_the_weight_of_its_kl_may_be_annealed():
+    model = small(gamma=3.0)
+    terms = model.loss(batch(), backend.current().generator(1)).terms
+    model.beta = 0.25  # as the trainer sets it
+    loss = model.loss(batch(), backend.current().generator(1)).total.item()
+    expected = terms["reconstruction"].item() + 0.25 * terms["kl"].item() + 3 * terms["tc"].item()
+    assert loss == pytest.approx(expected, rel=1e-6)
+
+
 def test_few_images():
     model = small()
     alone = model.discriminator_loss(batch(1)).total

@@ -75,6 +75,29 @@ def test_an_autoregressive_network_sees_only_the_latents_before():
     assert (sees == np.tri(latent, k=-1, dtype=bool)).all()  # all of those, and no other
 
 
+@pytest.mark.parametrize("latent", [1, 2, 5])
+def test_all_that_an_autoregressive_network_tells_is_told_by_h(latent):
+    manual_seed(0)
+    network = wild(MADE(latent, 16, 2))
+    z, rng = Tensor(np.zeros((1, latent))), np.random.default_rng(0)
+    for i in range(2 * latent):
+        h = Tensor(rng.standard_normal((1, 2)), requires_grad=True)
+        network(z, h)[0, i].backward()
+        assert (h.grad != 0).all(), i
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-7, 1e-6, 1e-5, 1e-3])
+def test_the_log_determinant_of_a_planar_step_whose_w_is_next_to_nothing(size):
+    step = wild(Planar(2), 1.0)
+    step.parameters_of.weight.data[:] = 0
+    step.parameters_of.bias.data[:] = np.array([0.4, -0.3, size, 2 * size, 0.2])  # u, w, b
+    z, h = np.array([[0.3, -0.5]]), np.zeros((1, 2))
+    w, tanh = np.array([size, 2 * size]), math.tanh(0.3 * size - size + 0.2)
+    u = (step(Tensor(z), Tensor(h))[0].data - z)[0] / tanh
+    expected = math.log1p(float(w @ u) * (1 - tanh**2))
+    assert step(Tensor(z), Tensor(h))[1].data[0] == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("name", ["planar", "iaf"])
 def test_a_flow_of_no_steps_is_the_mean_field(name):
     manual_seed(0)

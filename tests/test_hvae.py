@@ -59,7 +59,7 @@ def test_the_sum_of_the_kls_is_the_mean_of_log_q_over_p(latents):
 def test_what_the_image_tells_and_the_prior_are_joined_by_their_precisions():
     rng = np.random.default_rng(0)
     m, v, mp, vp = (rng.standard_normal(6) for _ in range(4))
-    q = _joined(Tensor(m), Tensor(v), Normal(Tensor(mp), Tensor(vp)))
+    q = _joined(Normal(Tensor(m), Tensor(v)), Normal(Tensor(mp), Tensor(vp)))
     precision = np.exp(-v) + np.exp(-vp)
     np.testing.assert_allclose(np.exp(-q.logvar.data), precision, rtol=1e-12)
     np.testing.assert_allclose(q.mu.data, (m * np.exp(-v) + mp * np.exp(-vp)) / precision, rtol=1e-12)

@@ -8,7 +8,7 @@ from anywhere import host, np, on_backend
 from scipy import stats
 
 from minivae import InputError, Tensor, backend, manual_seed, models, nn, ops, optim
-from minivae.data import Dataset, Split
+from minivae.data import Dataset, Labelled, Split
 from minivae.models.likelihood import Gaussian
 from minivae.train import Options, Trainer, evaluate
 
@@ -565,3 +565,30 @@ def test_a_seed_repeats_everything(arch, changes):
 def test_arguments_that_cannot_work(arguments, match):
     with pytest.raises(InputError, match=match):
         models.vae(**{"shape": SHAPE} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("vae", {"latent": 3}), ("vae", {"latent": 3, "flow": "planar", "depth": 2}),
+        ("vae", {"latent": 3, "flow": "iaf", "depth": 2}), ("beta-tcvae", {"latent": 3}), ("factorvae", {"latent": 3}),
+        ("hvae", {"latents": (3, 2)}), ("vaegan", {"latent": 3}), ("completion", {"latent": 3}), ("cvae", {"latent": 3}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("beyond", [200.0, -200.0])
+def test_no_log_variance_of_any_model_overflows(name, arguments, beyond):
+    """e^200 is infinite in float32, e^-200 is 0."""
+    manual_seed(0)
+    model = models.build(name, shape=(1, 8, 8), hidden=(6,), **arguments)
+    networks = [model.encoder] if name != "hvae" else [*model.heads, *model.priors]
+    if name == "completion":
+        networks.append(model.prior)
+    for network in networks:
+        bias = [part for part in network.modules() if isinstance(part, nn.Linear)][-1].bias
+        latent = len(bias) // (3 if "flow" in arguments else 2)
+        bias.data[latent : 2 * latent] = beyond
+    x = images(4, (1, 8, 8))
+    loss = model.loss(Labelled(x, np.arange(4)) if name == "cvae" else x, np.random.default_rng(0))
+    assert all(np.isfinite(term.data) for term in [loss.total, *loss.terms.values()])
+    loss.total.backward()
+    assert all(np.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

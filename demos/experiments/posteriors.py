@@ -114,7 +114,7 @@ def lagging(lab: Lab) -> Finding:
         model = lab.build("pixelvae", dataset, **sizes)
         lab.train(model, Options(epochs=20, batch_size=50, lr=1e-3, binarize=True, inner_steps=most), dataset)
         units = metrics.active_units(np.concatenate([model.encode(x) for x in batches(dataset.test).epoch(0)]))
-        more = {"information": information(model, dataset.test), "active units": units}
+        more = {"information": information(model, dataset.test, binarize=True), "active units": units}
         found[name] = lab.test(model, dataset, binarize=True) | more
     plain, inner = found.values()
     return Finding(

@@ -37,13 +37,17 @@ class Posterior(Protocol):
 
 
 class MeanField:
-    """q(z | x) = N(mu, diag(e^logvar)), mu and logvar the encoder's numbers. [Kingma & Welling 2014]"""
+    """q(z | x) = N(mu, diag(e^logvar)), mu and logvar the encoder's numbers. [Kingma & Welling 2014]
+
+    No encoder makes a variance overflow: see ops.soft_clip.
+    """
 
     channels = 2
 
     def distribution(self, numbers: Tensor) -> Normal:
         """q itself, for what has a closed form: its mean, kl(q, p)."""
-        return Normal(*ops.split(numbers, 2, axis=-1))
+        mu, logvar = ops.split(numbers, 2, axis=-1)
+        return Normal(mu, ops.soft_clip(logvar))
 
     def __call__(self, numbers: Tensor, shape: tuple[int, ...] = (), rng: Any = None) -> tuple[Tensor, Tensor]:
         return self.distribution(numbers).rsample_with_log_prob(shape, rng, axis=-1)

@@ -12,13 +12,14 @@ from typing import Any
 from minivae import backend, nn, ops
 from minivae.backend import Array
 from minivae.data import Labelled
-from minivae.distributions import Normal
+from minivae.distributions import MeanField, Normal
 from minivae.errors import InputError
 from minivae.models import nets
 from minivae.models.likelihood import Likelihood
 from minivae.models.likelihood import likelihood as make_likelihood
 from minivae.models.loss import Loss
 from minivae.models.vae import VAE
+from minivae.nn.module import evaluation
 from minivae.tensor import Tensor, as_tensor, no_grad
 
 
@@ -68,26 +69,32 @@ class CVAE(nn.Module):
         """-ELBO of images and labels, as that of the VAE."""
         return self.given(x.labels).loss(x.images, rng)
 
+    @evaluation
     def nll_bound(self, x: Labelled, k: int, rng: Any = None) -> Array:
         """-log p(x | y) by k importance-weighted samples, (N,)."""
         return self.given(x.labels).nll_bound(x.images, k, rng)
 
+    @evaluation
     def encode(self, x: Labelled) -> Array:
         """The posterior means of images of known classes, (N, latent)."""
         return self.given(x.labels).encode(x.images)
 
+    @evaluation
     def decode(self, z: Array, labels: Array) -> Array:
         """The mean images of codes (N, latent) of the classes labels (N,)."""
         return self.given(labels).decode(z)
 
+    @evaluation
     def reconstruct(self, x: Labelled) -> Array:
         """The mean images of the posterior means of x."""
         return self.given(x.labels).reconstruct(x.images)
 
+    @evaluation
     def scores(self, x: Labelled, rng: Any = None) -> dict[str, Array]:
         """How strange images are for their class; see VAE.scores."""
         return self.given(x.labels).scores(x.images, rng)
 
+    @evaluation
     def sample(self, n: int, rng: Any = None, labels: Array | None = None) -> Array:
         """n mean images, (n, *shape). labels (n,): of which classes; by default of each in turn."""
         xp = backend.current()
@@ -148,7 +155,7 @@ class Completion(VAE):
         kl = ops.kl_normal(mu, logvar, *self.conditional_prior(x, guess), axis=-1).mean()
         z, _ = self._reparameterized(mu, logvar, rng)
         reconstruction, baseline = self.nll(z, x).mean(), self._hidden(guess, x).mean()
-        total = reconstruction + (kl if self.beta == 1 else self.beta * kl) + baseline
+        total = reconstruction + self.beta * kl + baseline
         return Loss(total, {"reconstruction": reconstruction, "kl": kl, "baseline": baseline})
 
     def guess(self, x: Any) -> Tensor:
@@ -161,8 +168,8 @@ class Completion(VAE):
         """The mean and the log-variance of p(z | y), (N, latent) each."""
         x, seen = as_tensor(x), self.seen.astype(guess.dtype)
         filled = x.data * seen + self.likelihood.mean(guess.detach(), guess.ndim - 1).data * (1 - seen)
-        mu, logvar = ops.split(self.prior(as_tensor(filled)), 2, axis=-1)
-        return mu, logvar
+        p = MeanField().distribution(self.prior(as_tensor(filled)))
+        return p.mu, p.logvar
 
     def nll(self, z: Tensor, x: Any) -> Tensor:
         """-log p(x | y, z) of the hidden pixels: (..., N)."""

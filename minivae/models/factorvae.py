@@ -30,7 +30,7 @@ from minivae.tensor import Tensor, as_tensor, no_grad
 class FactorVAE(VAE):
     """A VAE with a discriminator, codes (N, latent) -> logits (N, 1).
 
-    gamma: the weight of the total correlation; with 0 this is the VAE. Two players: the discriminator moves by
+    gamma: the weight of the total correlation; with 0 this is the VAE. beta is 1, but where it is annealed. Two players: the discriminator moves by
     discriminator_loss(), encoder and decoder by loss().
     """
 
@@ -58,7 +58,7 @@ class FactorVAE(VAE):
         z, _ = self._reparameterized(mu, logvar, rng)
         reconstruction, kl = self.nll(z, x).mean(), ops.kl_unit_normal(mu, logvar, axis=-1).mean()
         tc = self.discriminator(z).mean()
-        total = reconstruction + kl + self.gamma * tc
+        total = reconstruction + self.beta * kl + self.gamma * tc
         return Loss(total, {"reconstruction": reconstruction, "kl": kl, "tc": tc})
 
     def discriminator_loss(self, x: Any, rng: Any = None) -> Loss:

@@ -18,6 +18,8 @@ from minivae.distributions import MeanField
 from minivae.errors import InputError
 from minivae.tensor import Tensor
 
+TINY = 1e-12  # of the square of a vector
+
 
 class Flow(nn.Module):
     """A posterior (see distributions.posterior): the mean field, then steps (z, h) -> (z, log |det|)."""
@@ -68,7 +70,10 @@ class Planar(nn.Module):
         u, w, b = ops.split(self.parameters_of(h), (self.latent, 2 * self.latent), axis=-1)
         wu = (w * u).sum(axis=-1, keepdims=True)
         bounded = ops.softplus(wu)
-        u = u + (bounded - 1.0 - wu) * w / ((w * w).sum(axis=-1, keepdims=True) + 1e-12)
+        ww = (w * w).sum(axis=-1, keepdims=True)
+        u = u + (bounded - 1.0 - wu) * w / (ww + TINY)
+        rest = TINY / (ww + TINY)  # of the way that a w of nearly 0 is too short for
+        bounded = (1.0 - rest) * bounded + rest * (1.0 + wu)
         t = ops.tanh((w * z).sum(axis=-1, keepdims=True) + b)
         t2 = t * t
         log_det = ops.log(t2 + (1.0 - t2) * bounded)
@@ -99,14 +104,15 @@ class IAF(nn.Module):
 class MADE(nn.Module):
     """Two numbers for each of z (..., latent), which depend on those before it alone, and on h. [Germain et al. 2015]
 
-    Each hidden unit has a degree 1 .. latent - 1 and sees the latents up to it; the outputs for latent i see the
-    units of a lower degree than i. h (N, context) is added to the hidden units; all may see it.
+    Each hidden unit has a degree 0 .. latent - 1 and sees the latents up to it; the outputs for latent i see the
+    units of a lower degree than i. h (N, context) is added to the hidden units, so that all see it: those for the first
+    latent through the units of degree 0, which see nothing else.
     -> (..., 2 latent), the first numbers of all, then the second.
     """
 
     def __init__(self, latent: int, hidden: int, context: int):
         places = np.arange(1, latent + 1)
-        degrees = 1 + np.arange(hidden) % max(1, latent - 1)
+        degrees = np.arange(hidden) % latent
         self.input = MaskedLinear(degrees[:, None] >= places)
         self.context = nn.Linear(context, hidden, bias=False)
         self.output = MaskedLinear(np.tile(places, 2)[:, None] > degrees)

@@ -1,4 +1,5 @@
-"""A VAE of several layers of codes, each drawn given the one above. [Sønderby et al. 2016, "Ladder VAEs"]
+"""A VAE of several layers of codes, each drawn given the one above. [Sønderby et al. 2016, "Ladder Variational
+Autoencoders"]
 
     p(x, z) = p(x | z_1) p(z_1 | z_2) ... p(z_L),   p(z_L) = N(0, I)
     q(z | x) = q(z_L | x) ... q(z_1 | z_2, x)
@@ -20,13 +21,14 @@ from typing import Any, NamedTuple
 
 from minivae import backend, nn, ops
 from minivae.backend import Array
-from minivae.distributions import Normal
+from minivae.distributions import MeanField, Normal
 from minivae.errors import InputError
 from minivae.models import nets
 from minivae.models.likelihood import Likelihood
 from minivae.models.likelihood import likelihood as make_likelihood
 from minivae.models.loss import Loss
 from minivae.models.vae import VAE
+from minivae.nn.module import evaluation
 from minivae.tensor import Tensor, as_tensor, no_grad
 
 
@@ -74,19 +76,19 @@ class HVAE(VAE):
         told, features = [], as_tensor(x)
         for up, head in zip(self.up, self.heads, strict=True):
             features = up(features)
-            told.append(ops.split(head(features), 2, axis=-1))
+            told.append(MeanField().distribution(head(features)))
         found: list[Layer] = []
         for level in reversed(range(len(told))):
-            mu, logvar = told[level]
             p = self._prior(level, found[0].z) if found else None
-            q = Normal(mu, logvar) if p is None else _joined(mu, logvar, p)
-            z, log_q = q.rsample_with_log_prob(() if found else shape, rng, axis=-1)  # the layers below follow the top
-            found.insert(0, Layer(q.mu if mean else z, log_q, q, p))
+            q = told[level] if p is None else _joined(told[level], p)
+            below = () if found else shape  # the layers below follow the top
+            z, log_q = (q.mu, q.log_prob(q.mu, axis=-1)) if mean else q.rsample_with_log_prob(below, rng, axis=-1)
+            found.insert(0, Layer(z, log_q, q, p))
         return found
 
     def _prior(self, level: int, above: Tensor) -> Normal:
         """p(z_level | above)."""
-        return Normal(*ops.split(self.priors[level](above), 2, axis=-1))
+        return MeanField().distribution(self.priors[level](above))
 
     def loss(self, x: Any, rng: Any = None) -> Loss:
         """The terms are reconstruction, kl, and kl_1 .. kl_L of the layers, z_1's first."""
@@ -97,8 +99,7 @@ class HVAE(VAE):
         parts = [layer.kl().mean() for layer in layers]
         reconstruction, kl = self.nll(layers[0].z, x).mean(), sum(parts[1:], start=parts[0])
         terms = {f"kl_{i + 1}": part for i, part in enumerate(parts)} if len(parts) > 1 else {}
-        total = reconstruction + (kl if self.beta == 1 else self.beta * kl)
-        return Loss(total, {"reconstruction": reconstruction, "kl": kl, **terms})
+        return Loss(reconstruction + self.beta * kl, {"reconstruction": reconstruction, "kl": kl, **terms})
 
     def draw(self, x: Any, shape: tuple[int, ...] = (), rng: Any = None) -> tuple[Tensor, Tensor]:
         """All codes (*shape, N, sum of latents) of images, and log q(z | x), the sum over the layers."""
@@ -124,7 +125,7 @@ class HVAE(VAE):
         output: Tensor = self.decoder(z.reshape((-1, self.latents[0])))
         return output.reshape((*z.shape[:-1], *output.shape[1:]))
 
-    @no_grad()
+    @evaluation
     def encode(self, x: Any) -> Array:
         """The means of z_1, from which images are decoded, (N, latents[0]), each layer above it at its mean."""
         return self.layers(x, mean=True)[0].z.data
@@ -147,10 +148,10 @@ class HVAE(VAE):
         return self.decode(z.data)
 
 
-def _joined(mu: Tensor, logvar: Tensor, p: Normal) -> Normal:
-    """N(mu, e^logvar) and p, each with the weight of its precision."""
-    excess = logvar - p.logvar
-    return Normal(p.mu + ops.sigmoid(-excess) * (mu - p.mu), logvar - ops.softplus(excess))
+def _joined(told: Normal, p: Normal) -> Normal:
+    """What the image tells of a layer, and its prior p, each with the weight of its precision."""
+    excess = told.logvar - p.logvar
+    return Normal(p.mu + ops.sigmoid(-excess) * (told.mu - p.mu), told.logvar - ops.softplus(excess))
 
 
 def hvae(

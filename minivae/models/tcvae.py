@@ -33,7 +33,7 @@ class TCVAE(VAE):
     """A VAE whose loss weighs the three parts of its KL. data_size: N, how many images there are in training.
 
     The KL itself is in closed form, so that the loss is that of the VAE and (alpha - 1) I + (beta - 1) TC +
-    (gamma - 1) dimension-wise, of which only parts with a weight other than 1 are estimated with noise.
+    (gamma - 1) dimension-wise: with weights of 1 nothing is left of the parts, which are estimates with noise.
     """
 
     def __init__(
@@ -59,10 +59,8 @@ class TCVAE(VAE):
         log_qz, log_marginals = aggregate(z, mu, logvar, self.data_size)
         mi, tc = (log_q - log_qz).mean(), (log_qz - log_marginals).mean()
         dimension_wise = (log_marginals - self.log_prior(z)).mean()
-        total = reconstruction + kl
-        for weight, part in ((self.alpha, mi), (self.beta, tc), (self.gamma, dimension_wise)):
-            if weight != 1:
-                total = total + (weight - 1) * part
+        noisy = (self.alpha - 1) * mi + (self.beta - 1) * tc + (self.gamma - 1) * dimension_wise
+        total = reconstruction + kl + noisy
         parts = {"mutual_information": mi, "total_correlation": tc, "dimension_wise": dimension_wise}
         return Loss(total, {"reconstruction": reconstruction, "kl": kl, **parts})
 

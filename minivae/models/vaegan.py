@@ -21,6 +21,7 @@ from typing import Any
 
 from minivae import nn, ops
 from minivae.backend import Array
+from minivae.distributions import MeanField
 from minivae.errors import InputError
 from minivae.models import nets
 from minivae.models.gan import BETAS, GAN, fake, real
@@ -60,8 +61,8 @@ class VAEGAN(GAN):
 
     def posterior(self, x: Any) -> tuple[Tensor, Tensor]:
         """The mean and the log-variance of q(z | x), (N, latent) each."""
-        mu, logvar = ops.split(self.encoder(as_tensor(x)), 2, axis=-1)
-        return mu, logvar
+        q = MeanField().distribution(self.encoder(as_tensor(x)))
+        return q.mu, q.logvar
 
     def loss(self, x: Any, rng: Any = None) -> Loss:
         """The encoder's: an evidence bound of features in place of pixels. Its terms: features and prior."""
