@@ -122,7 +122,7 @@ def traversals(model: Any, split: Split, path: Path, count: int = 10, steps: int
     z = codes_of(model, first(split, 1000))
     spread = backend.to_numpy(z).std(0)
     order = np.argsort(-spread, kind="stable")[:count]
-    has_prior = hasattr(model, "sample") and not isinstance(model, models.HVAE)  # whose z_1 has one for each image
+    has_prior = _standard_normal(model)
     mean, unit = (0 * spread, 1 + 0 * spread) if has_prior else (backend.to_numpy(z).mean(0), spread)
     values = np.linspace(-3, 3, steps, dtype=np.float32)
     line = np.tile(backend.to_numpy(z)[0], (len(order), steps, 1))
@@ -133,10 +133,15 @@ def traversals(model: Any, split: Split, path: Path, count: int = 10, steps: int
     plots.traversals(images, [int(j) for j in order], [float(v) for v in values], text, path)
 
 
+def _standard_normal(model: Any) -> bool:
+    """Whether the prior of the codes is N(0, I); that of an HVAE's z_1 is another for each z_2."""
+    return hasattr(model, "sample") and not isinstance(model, models.HVAE)
+
+
 def manifold(model: Any, split: Split, path: Path, side: int = 20) -> None:
     """The decoded plane of a two-dimensional code: at the quantiles of the prior, or of the codes' own spread."""
     z = backend.to_numpy(codes_of(model, first(split, 1000)))
-    mean, unit = (0, 1) if hasattr(model, "sample") else (z.mean(0), z.std(0))
+    mean, unit = (0, 1) if _standard_normal(model) else (z.mean(0), z.std(0))
     quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)], np.float32)
     z1, z2 = np.meshgrid(quantiles, quantiles[::-1])
     plane = np.stack([z1.ravel(), z2.ravel()], 1) * unit + mean

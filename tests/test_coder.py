@@ -56,6 +56,12 @@ def test_a_table_is_whole_and_leaves_nothing_out():
             table(bad)
 
 
+@pytest.mark.parametrize("p", [[[0.0, 0.0, 0.0]], [[1.0, -1.0]], [[1.0, numpy.nan]], [[1.0, numpy.inf]], [[]]])
+def test_what_is_no_table(p):
+    with pytest.raises(ValueError, match="table"):
+        table(p)
+
+
 def test_the_state_stays_below_its_bound():
     """A symbol of 2^16 places takes the state from 2^32 to 2^40: the first at which one of 1 place writes a word."""
     bounds = numpy.array([[0, 1 << 16, (1 << 16) + 1, TOTAL]] * 2)
@@ -181,6 +187,13 @@ def test_codes_that_do_not_fit_their_checksum_are_not_handed_out(prior):
     data[at] ^= 1
     with pytest.raises(InputError, match="gives other codes than were put in"):
         compression.decompress(prior, bytes(data) + compression.CHECK.pack(zlib.crc32(data)))
+
+
+def test_too_many_codes_are_one_sentence():
+    manual_seed(0)
+    many = vqvae(SHAPE, channels=(3,), quantizer="fsq", levels=(8,) * 7)
+    with pytest.raises(InputError, match="2,097,152 codes"):
+        compression.compress(many, host(images(2)))
 
 
 def test_a_prior_that_is_told_classes_cannot_compress():

@@ -7,6 +7,7 @@ Statistical tests have fixed seeds; their stated levels say how often a right pr
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -290,6 +291,12 @@ def test_samples_of_classes() -> None:
     assert stats.binomtest(int(x.sum()), 20_000, special.expit(0.4)).pvalue > P_VALUE
 
 
+def test_a_class_that_is_impossible_is_never_drawn() -> None:
+    logits = np.float32([*np.random.default_rng(0).standard_normal(999), -np.inf])
+    uniform = SimpleNamespace(random=lambda size, dtype: there(np.full(size, 1 - 1e-12)))
+    assert d.Categorical(there(logits)).sample((3,), uniform).numpy().max() == 998
+
+
 class Given:
     """A generator that has no more than what both libraries have, and returns the same at each call."""
 
@@ -392,6 +399,25 @@ PAIRS = {
     "Gamma": ((1.7, 0.6), (0.8, 1.5)), "Beta": ((1.7, 0.9), (2.4, 1.5)),
 }  # fmt: skip
 OTHERS = {"Dirichlet": d.Dirichlet, "Bernoulli": d.Bernoulli, "Categorical": d.Categorical}
+
+
+@pytest.mark.parametrize("n", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("name", ["Gamma", "Beta", "Dirichlet"])
+def test_what_is_made_of_gamma_functions_does_not_cancel_in_float32(name: str, n: float) -> None:
+    make = {"Gamma": d.Gamma, "Beta": d.Beta, "Dirichlet": lambda a, b: d.Dirichlet(ops.stack([a, b, 2.0 * b], -1))}
+    p, q = (np.float32([a, b]) for a, b in ((n, n / 2), (1.001 * n, n / 2)))
+    narrow, wide = (
+        [make[name](*(Tensor(there(a)) for a in both.astype(dtype))) for both in (p, q)]
+        for dtype in (np.float32, np.float64)
+    )
+    x = wide[0].mean().numpy().astype(np.float32)
+    for value, exact in (
+        (d.kl(*narrow), d.kl(*wide)), (narrow[0].entropy(), wide[0].entropy()),
+        (narrow[0].log_prob(there(x)), wide[0].log_prob(there(x.astype(np.float64)))),
+    ):  # fmt: skip
+        if np.isfinite(exact.numpy()):  # x of float32 may be off the simplex of float64
+            np.testing.assert_allclose(value.numpy(), exact.numpy(), rtol=1e-6)
+        assert value.dtype == np.float32
 
 
 def test_every_closed_form_is_tested() -> None:

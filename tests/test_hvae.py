@@ -3,7 +3,7 @@
 import pytest
 from anywhere import np
 
-from minivae import InputError, Tensor, manual_seed, models
+from minivae import InputError, Tensor, manual_seed, models, nn, report
 from minivae.distributions import Normal
 from minivae.models.hvae import _joined
 
@@ -104,3 +104,17 @@ def test_convolutions_below_and_dense_layers_above():
     x = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
     model.loss(x, np.random.default_rng(0)).total.backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_codes_for_images_are_no_draws(monkeypatch):
+    model, x = small(), images(3)
+    model.heads[0] = nn.Sequential(nn.Dropout(0.5), model.heads[0])  # which a look at images leaves out
+    noise = type("Noise", (), {"standard_normal": lambda *given, **more: pytest.fail("noise was drawn")})()
+    model.layers(x, rng=noise, mean=True)
+    np.testing.assert_array_equal(model.encode(x), model.encode(x))
+
+
+def test_the_plane_of_two_codes_is_where_they_lie_as_their_prior_is_not_the_standard_one():
+    assert not report._standard_normal(models.hvae(SHAPE, hidden=(6,), latents=(2, 2)))
+    assert report._standard_normal(models.vae(SHAPE, hidden=(6,), latent=2))
+    assert not report._standard_normal(models.autoencoder(SHAPE, hidden=(6,), latent=2))

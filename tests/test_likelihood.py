@@ -209,8 +209,24 @@ def test_means(name, variance, oracle):
     p, output = likelihood(name, variance), drawn(2, 5, 6 * likelihood(name, variance).channels, 3, 2)
     mean = p.mean(Tensor(output), 3).numpy()
     mu = output[:, :, :6]
-    expected = {"bernoulli": stats.logistic.cdf(mu), "logistic": np.clip(mu, 0, 1)}.get(name, mu)
-    np.testing.assert_allclose(mean, expected, rtol=1e-12)
+    if name == "logistic":
+        p_of = np.stack([np.exp(-nll(p, output, np.full((5, 6, 3, 2), level), axis=())) for level in LEVELS])
+        np.testing.assert_allclose(p_of.sum(axis=0), 1, rtol=1e-9)
+        np.testing.assert_allclose(mean, (p_of * LEVELS.reshape(-1, 1, 1, 1, 1, 1)).sum(axis=0), atol=1e-5)
+    else:
+        np.testing.assert_allclose(mean, stats.logistic.cdf(mu) if name == "bernoulli" else mu, rtol=1e-12)
+
+
+@pytest.mark.parametrize("raw", [-40.0, -6.0, -3.0, 0.0, 3.9, 4.1, 10.0, 80.0])
+def test_the_mean_of_a_logistic_of_any_width_in_float32(raw):
+    p, mu = DiscretizedLogistic(), np.array([-3, 0, 0.2, 0.5, 1, 4, 1000], dtype=np.float32)
+    s = math.exp(min(p.floor + math.log1p(math.exp(raw - p.floor)), p.ceiling))
+    between = (np.arange(255)[:, None] + 0.5) / 255
+    expected = stats.logistic.sf((between - mu.astype(np.float64)) / s).mean(axis=0)  # of x >= 1, 2, ... levels
+    output = np.stack([mu, np.full_like(mu, raw)], axis=1)[:, :, None, None]
+    mean = p.mean(Tensor(output), 3).numpy().reshape(-1)
+    np.testing.assert_allclose(mean, expected, atol=0.5 / 255 if raw < -5 else 1e-4)
+    assert ((mean >= 0) & (mean <= 1)).all()
 
 
 @pytest.mark.parametrize("variance", [0, -1.0, math.nan, math.inf, "mine", ""])

@@ -572,7 +572,8 @@ def test_arguments_that_cannot_work(arguments, match):
     [
         ("vae", {"latent": 3}), ("vae", {"latent": 3, "flow": "planar", "depth": 2}),
         ("vae", {"latent": 3, "flow": "iaf", "depth": 2}), ("beta-tcvae", {"latent": 3}), ("factorvae", {"latent": 3}),
-        ("hvae", {"latents": (3, 2)}), ("vaegan", {"latent": 3}), ("completion", {"latent": 3}), ("cvae", {"latent": 3}),
+        ("hvae", {"latents": (3, 2)}), ("vaegan", {"latent": 3}), ("completion", {"latent": 3}),
+        ("cvae", {"latent": 3}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("beyond", [200.0, -200.0])

@@ -55,6 +55,22 @@ def test_two_unequal_ones_are_apart():
     assert values == sorted(values) and values[3] > 0.2
 
 
+@pytest.mark.parametrize(("spread", "away"), [(1.0, 1000.0), (2000.0, 0.0), (3000.0, 1e4)])
+def test_codes_that_are_far_out_in_float32(spread, away):
+    rng = numpy.random.default_rng(0)
+    for _ in range(20):
+        z, w = (numpy.float32(away + spread * rng.standard_normal((16, 8))) for _ in range(2))
+        found, exact = (
+            mmd(*(Tensor(there(a.astype(dtype)), requires_grad=True) for a in (z, w)))
+            for dtype in (numpy.float32, numpy.float64)
+        )
+        assert found.item() == pytest.approx(exact.item(), rel=1e-3, abs=1e-6)
+        ours, wide = (Tensor(there(z.astype(dtype)), requires_grad=True) for dtype in (numpy.float32, numpy.float64))
+        mmd(ours, there(w)).backward()
+        mmd(wide, there(w.astype(numpy.float64))).backward()
+        assert host(abs(ours.grad - wide.grad)).max() <= 1e-3 * host(abs(wide.grad)).max()
+
+
 def test_codes_that_follow_it_come_to_the_prior():
     rng = numpy.random.default_rng(3)
     z = Tensor(there(rng.standard_normal((100, 2)).astype(numpy.float32) * 0.3 + 1.5), requires_grad=True)

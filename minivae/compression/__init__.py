@@ -1,7 +1,8 @@
 """Image files of codes: what a VQ-VAE makes of images, entropy-coded under its prior, and back.
 
 The codes come back without loss; the images are what the VQ-VAE decodes them to, with its error. How probable a code
-is says a Prior (a PixelCNN: by the codes before it), or, of a VQ-VAE alone, how often it was used in training.
+is says a Prior (a PixelCNN: by the codes before it), or, of a VQ-VAE alone, how often it was used in training; to a
+codebook that does not learn, as FSQ's, all codes are alike.
 
 A file:  magic, version, digest of the model, number and shape of the images, checksum of the codes, length;  the
 stream of coder.py;  checksum of all that. The probabilities are floating-point numbers, which must be the same
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minivae import backend, checkpoint
-from minivae.compression.coder import Decoder, Encoder, information, table
+from minivae.compression.coder import MOST, Decoder, Encoder, information, table
 from minivae.errors import InputError
 from minivae.models.pixelcnn import probabilities
 from minivae.models.prior import Frequencies, OfCodes
@@ -115,7 +116,10 @@ def digest(model: Any) -> bytes:
 
 
 def _prior(model: Any, shape: tuple[int, ...]) -> OfCodes:
-    return model if isinstance(model, OfCodes) else Frequencies(model, tuple(shape))
+    prior = model if isinstance(model, OfCodes) else Frequencies(model, tuple(shape))
+    if max(prior.sizes) > MOST:
+        raise InputError(f"a model of {max(prior.sizes):,} codes cannot compress: give one of at most {MOST:,}.")
+    return prior
 
 
 def _table(logits: Any) -> Any:

@@ -27,6 +27,7 @@ from minivae.errors import InputError
 BITS = 24  # of a table: the finest probability is 2^-24
 TOTAL = 1 << BITS
 LOW = 1 << 32  # the state x lies in [2^32, 2^64)
+MOST = TOTAL >> 4  # symbols of a table
 WORD = 0xFFFFFFFF
 
 
@@ -38,9 +39,10 @@ def table(probabilities: Any) -> Any:
     """
     p = np.asarray(probabilities, np.float64)
     k = p.shape[-1]
-    if not 1 <= k <= TOTAL >> 4 or not np.isfinite(p).all() or (p < 0).any():
-        raise ValueError(f"table: {k} probabilities must be from 1 to {TOTAL >> 4} numbers of at least 0.")
-    f = 1 + np.floor(p / p.sum(-1, keepdims=True) * (TOTAL - k)).astype(np.int64)
+    total = p.sum(-1, keepdims=True)
+    if not 1 <= k <= MOST or (p < 0).any() or not (np.isfinite(total) & (total > 0)).all():
+        raise ValueError(f"table: {k} probabilities must be from 1 to {MOST:,} numbers of at least 0, and not all 0.")
+    f = 1 + np.floor(p / total * (TOTAL - k)).astype(np.int64)
     left = TOTAL - f.sum(-1, keepdims=True)
     np.put_along_axis(f, p.argmax(-1)[..., None], np.take_along_axis(f, p.argmax(-1)[..., None], -1) + left, -1)
     return np.concatenate([np.zeros_like(left), f.cumsum(-1)], axis=-1)

@@ -58,8 +58,9 @@ class Categorical(Distribution):
     def sample(self, shape: tuple[int, ...] = (), rng: Any = None) -> Tensor:
         """The inverse of the distribution function: how many of its steps lie below a uniform number."""
         xp = backend.of(self.logits.data)
-        steps = xp.cumsum(xp.exp(self.log_p.data.astype(xp.float64)), axis=-1)[..., :-1]
-        return Tensor(xp.sum(xp.expand_dims(self._uniform(shape, rng), -1) > steps, axis=-1))
+        steps = xp.cumsum(xp.exp(self.log_p.data.astype(xp.float64)), axis=-1)
+        u = xp.expand_dims(self._uniform(shape, rng), -1) * steps[..., -1:]  # the steps end at 1 only to rounding
+        return Tensor(xp.sum(u > steps[..., :-1], axis=-1))
 
     def relaxed_sample(self, temperature: float, shape: tuple[int, ...] = (), rng: Any = None) -> Tensor:
         """softmax((logits + Gumbel noise) / temperature), (*shape, *batch, K), with pathwise gradients.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +54,15 @@ class Distribution:
     def entropy(self, axis: Axis = ()) -> Tensor:
         """-E[log p(x)], in nats; that of a density may be negative."""
         return _summed(self._entropy(), axis)
+
+    def astype(self, dtype: Any) -> Any:
+        """The distribution of the same parameters in another dtype, to which gradients go through."""
+        other = copy.copy(self)
+        other.dtype = np.dtype(dtype)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(other, name, ops.astype(value, other.dtype))
+        return other
 
     def mean(self) -> Tensor:
         """E[x]. NaN where there is none."""
@@ -117,6 +128,22 @@ class Distribution:
     def _over_batch(self, value: Tensor) -> Tensor:
         """A function of some of the parameters, for each entry of the batch."""
         return value if value.shape == self.shape else ops.broadcast_to(value, self.shape)
+
+
+def in_float64(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of distributions and tensors that is a small difference of large numbers: it is computed in float64,
+    and only the result has the dtype of what is given.
+    """
+
+    @functools.wraps(function)
+    def wide(*given: Any) -> Tensor:
+        dtype = np.result_type(*(a.dtype for a in given))
+        if dtype == np.float64:
+            return function(*given)
+        each = [a.astype(np.float64) if isinstance(a, Distribution) else ops.astype(a, np.float64) for a in given]
+        return ops.astype(function(*each), dtype)
+
+    return wide
 
 
 def supported(

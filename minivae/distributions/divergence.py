@@ -8,7 +8,7 @@ from typing import Any
 
 from minivae import ops
 from minivae.distributions.discrete import Bernoulli, Categorical
-from minivae.distributions.distribution import Distribution
+from minivae.distributions.distribution import Distribution, in_float64
 from minivae.distributions.gammas import Beta, Dirichlet, Gamma
 from minivae.distributions.location_scale import EULER, Exponential, Gumbel, Laplace, LogNormal, Normal, Uniform
 from minivae.ops.reduction import Axis
@@ -94,6 +94,7 @@ def _exponential(p: Exponential, q: Exponential) -> Tensor:
 
 
 @closed_form(Gamma, Gamma)
+@in_float64
 def _gamma(p: Gamma, q: Gamma) -> Tensor:
     a, b = p.concentration, q.concentration
     shapes = ops.lgamma(b) - ops.lgamma(a) + (a - b) * ops.digamma(a)
@@ -101,6 +102,7 @@ def _gamma(p: Gamma, q: Gamma) -> Tensor:
 
 
 @closed_form(Beta, Beta)
+@in_float64
 def _beta(p: Beta, q: Beta) -> Tensor:
     da, db = p.a - q.a, p.b - q.b
     mean_logs = da * ops.digamma(p.a) + db * ops.digamma(p.b) - (da + db) * ops.digamma(p.a + p.b)
@@ -108,6 +110,7 @@ def _beta(p: Beta, q: Beta) -> Tensor:
 
 
 @closed_form(Dirichlet, Dirichlet)
+@in_float64
 def _dirichlet(p: Dirichlet, q: Dirichlet) -> Tensor:
     mean_log_x = ops.digamma(p.concentration) - ops.expand_dims(ops.digamma(p.total), -1)
     return q.log_normalizer() - p.log_normalizer() + ((p.concentration - q.concentration) * mean_log_x).sum(axis=-1)

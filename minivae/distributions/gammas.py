@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minivae import backend, ops
-from minivae.distributions.distribution import Distribution, supported
+from minivae.distributions.distribution import Distribution, in_float64, supported
 from minivae.tensor import Operand, Tensor
 
 
@@ -36,12 +36,14 @@ class Gamma(Distribution):
         return self.concentration / (self.rate * self.rate)
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        a, rate = self.concentration, self.rate
-        return supported(
-            lambda x: a * ops.log(rate) + (a - 1.0) * ops.log(x) - rate * x - ops.lgamma(a),
-            x, outside=x.data <= 0, instead=1.0,
-        )  # fmt: skip
+        return supported(self._log_density, x, outside=x.data <= 0, instead=1.0)
 
+    @in_float64
+    def _log_density(self, x: Tensor) -> Tensor:
+        a, rate = self.concentration, self.rate
+        return a * ops.log(rate) + (a - 1.0) * ops.log(x) - rate * x - ops.lgamma(a)
+
+    @in_float64
     def _entropy(self) -> Tensor:
         a = self.concentration
         return a - ops.log(self.rate) + ops.lgamma(a) + (1.0 - a) * ops.digamma(a)
@@ -70,11 +72,13 @@ class Beta(Distribution):
         return self.a * self.b / (total * total * (total + 1.0))
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        return supported(
-            lambda x: (self.a - 1.0) * ops.log(x) + (self.b - 1.0) * ops.log1p(-x) - ops.lbeta(self.a, self.b),
-            x, outside=(x.data <= 0) | (x.data >= 1), instead=0.5,
-        )  # fmt: skip
+        return supported(self._log_density, x, outside=(x.data <= 0) | (x.data >= 1), instead=0.5)
 
+    @in_float64
+    def _log_density(self, x: Tensor) -> Tensor:
+        return (self.a - 1.0) * ops.log(x) + (self.b - 1.0) * ops.log1p(-x) - ops.lbeta(self.a, self.b)
+
+    @in_float64
     def _entropy(self) -> Tensor:
         a, b = self.a, self.b
         return (
@@ -94,7 +98,11 @@ class Dirichlet(Distribution):
             raise ValueError(f"Dirichlet: a concentration of shape {self.shape}: give (..., K) with K of at least 2.")
         self._require_positive("concentration")
         self.shape, self.event = self.shape[:-1], self.shape[-1:]
-        self.total = self.concentration.sum(axis=-1)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the concentration, (...)."""
+        return self.concentration.sum(axis=-1)
 
     def rsample(self, shape: tuple[int, ...] = (), rng: Any = None) -> Tensor:
         """Gamma variables over their sum, (*shape, *batch, K)."""
@@ -116,12 +124,13 @@ class Dirichlet(Distribution):
         xp = backend.of(x.data)
         rounding = 8 * self.event[0] * float(np.finfo(x.dtype).eps)
         outside = (x.data <= 0).any(axis=-1) | (xp.abs(xp.sum(x.data, axis=-1) - 1) > rounding)
+        return supported(self._log_density, x, outside, instead=1.0, axis=-1)
 
-        def log_density(x: Tensor) -> Tensor:
-            return ((self.concentration - 1.0) * ops.log(x)).sum(axis=-1) - self.log_normalizer()
+    @in_float64
+    def _log_density(self, x: Tensor) -> Tensor:
+        return ((self.concentration - 1.0) * ops.log(x)).sum(axis=-1) - self.log_normalizer()
 
-        return supported(log_density, x, outside, instead=1.0, axis=-1)
-
+    @in_float64
     def _entropy(self) -> Tensor:
         a, total = self.concentration, self.total
         return (

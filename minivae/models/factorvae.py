@@ -30,8 +30,8 @@ from minivae.tensor import Tensor, as_tensor, no_grad
 class FactorVAE(VAE):
     """A VAE with a discriminator, codes (N, latent) -> logits (N, 1).
 
-    gamma: the weight of the total correlation; with 0 this is the VAE. beta is 1, but where it is annealed. Two players: the discriminator moves by
-    discriminator_loss(), encoder and decoder by loss().
+    gamma: the weight of the total correlation; with 0 this is the VAE. beta is 1, but while it is annealed. Two
+    players: the discriminator moves by discriminator_loss(), encoder and decoder by loss().
     """
 
     def __init__(

@@ -29,7 +29,7 @@ from minivae.models.likelihood import likelihood as make_likelihood
 from minivae.models.loss import Loss
 from minivae.models.vae import VAE
 from minivae.nn.module import evaluation
-from minivae.tensor import Tensor, as_tensor, no_grad
+from minivae.tensor import Tensor, as_tensor
 
 
 class Layer(NamedTuple):
@@ -130,13 +130,13 @@ class HVAE(VAE):
         """The means of z_1, from which images are decoded, (N, latents[0]), each layer above it at its mean."""
         return self.layers(x, mean=True)[0].z.data
 
-    @no_grad()
+    @evaluation
     def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
         layers = self.layers(x, rng=rng)
         nll, kl = self.nll(layers[0].z, x).data, sum(layer.kl().data for layer in layers)
         return {"-ELBO": nll + kl, "reconstruction": nll, "kl": kl}
 
-    @no_grad()
+    @evaluation
     def sample(self, n: int, rng: Any = None, top: Array | None = None) -> Array:
         """n mean images, drawn from the top down. top (n, latents[-1]): the codes of the top layer, where given."""
         xp = backend.current()

@@ -131,13 +131,23 @@ class DiscretizedLogistic(Likelihood):
     ceiling = 60.0  # of log s: beyond it 1 / s is no longer a float32
 
     def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
-        mu, raw = ops.split(output, 2, axis=1 - x.ndim)
-        log_s = ops.minimum(self.floor + ops.softplus(raw - self.floor), self.ceiling)
+        mu, log_s = self._numbers(output, 1 - x.ndim)
         terms = _level(mu, log_s, x)
         return terms.sum(axis=axis) if axis != () else terms
 
+    def _numbers(self, output: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        mu, raw = ops.split(output, 2, axis=axis)
+        return mu, ops.minimum(self.floor + ops.softplus(raw - self.floor), self.ceiling)
+
     def mean(self, output: Tensor, ndim: int) -> Tensor:
-        return ops.clip(ops.split(output, 2, axis=-ndim)[0], 0.0, 1.0)
+        """E[x], to half a grey level: 1 less the integral of the distribution function over [0, 1],
+        s (softplus(mu / s) - softplus((mu - 1) / s)), and sigma((mu - 1/2) / s) where s is so large that it cancels.
+        """
+        mu, log_s = self._numbers(output, -ndim)
+        wide = log_s.data > 4
+        s = ops.exp(ops.where(wide, 0.0, log_s))
+        narrow = s * (ops.softplus(mu / s) - ops.softplus((mu - 1.0) / s))
+        return ops.clip(ops.where(wide, ops.sigmoid((mu - 0.5) * ops.exp(-log_s)), narrow), 0.0, 1.0)
 
 
 class SquaredError(Likelihood):
@@ -167,6 +177,7 @@ class Multinomial(Likelihood):
         return terms.sum(axis=axis) if axis != () else terms
 
     def mean(self, output: Tensor, ndim: int) -> Tensor:
+        """Of a single word."""
         return ops.softmax(output)
 
 

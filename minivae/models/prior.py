@@ -68,7 +68,9 @@ class OfCodes(nn.Module):
 
 
 class Frequencies(OfCodes):
-    """Codes that do not know of each other, each as probable as it was frequent in training."""
+    """Codes that do not know of each other, each as probable as it was frequent in training; FSQ's, which are not
+    counted there, are all as probable.
+    """
 
     def walk(self, n: int, choose: Choose) -> Array:
         xp = backend.current()

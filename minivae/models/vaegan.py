@@ -26,6 +26,7 @@ from minivae.errors import InputError
 from minivae.models import nets
 from minivae.models.gan import BETAS, GAN, fake, real
 from minivae.models.loss import Loss, Player
+from minivae.nn.module import evaluation
 from minivae.tensor import Tensor, as_tensor, no_grad
 
 
@@ -89,7 +90,7 @@ class VAEGAN(GAN):
         total = real(self.discriminator(x)) + fake(self.discriminator(forged[0])) + fake(self.discriminator(forged[1]))
         return Loss(total, {"discriminator": total})
 
-    @no_grad()
+    @evaluation
     def encode(self, x: Any) -> Array:
         """The posterior means of images, (N, latent)."""
         return self.posterior(x)[0].data
@@ -98,7 +99,7 @@ class VAEGAN(GAN):
         """The images of the posterior means of x."""
         return self.decode(self.encode(x))
 
-    @no_grad()
+    @evaluation
     def scores(self, x: Any, rng: Any = None) -> dict[str, Array]:
         """How strange images are, (N,): the error of their features, and how little the discriminator believes them."""
         x = as_tensor(x)

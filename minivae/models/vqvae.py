@@ -6,7 +6,7 @@
     loss            mean((x^ - x)^2) / variance + mean((sg[z] - e)^2) + c mean((z - sg[e])^2)
 
 All means are over all entries and the batch; variance is that of the data's pixels, so that the first term is 1
-for the best constant image. With a codebook of running means the second term is left out.
+for images of the best grey level. With a codebook of running means the second term is left out.
 """
 
 from __future__ import annotations

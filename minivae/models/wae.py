@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from minivae import backend, nn
+from minivae import backend, nn, ops
 from minivae.backend import Array
 from minivae.errors import InputError
 from minivae.models import nets
@@ -73,19 +73,22 @@ def mmd(z: Any, w: Any, scale: float | None = None) -> Tensor:
     Raises ValueError where a sample has fewer than two points, or the two are of different dimensions.
     """
     z, w = as_tensor(z), as_tensor(w)
+    xp = backend.of(z.data)
     if z.ndim != 2 or w.ndim != 2 or z.shape[1] != w.shape[1] or min(len(z), len(w)) < 2:
         raise ValueError(f"mmd: samples of shape {z.shape} and {w.shape}: give (N, d) and (M, d), N and M at least 2.")
     c = 2.0 * z.shape[1] if scale is None else scale
+    middle = z.data.mean(axis=0)  # distances do not change where it is taken away, but less of them cancels
+    z, w = z - middle, w - middle
 
     def between(a: Tensor, b: Tensor) -> Tensor:
         """k(a_i, b_j), (N, M)."""
         squares = (a * a).sum(axis=1, keepdims=True) + (b * b).sum(axis=1) - 2.0 * (a @ b.T)
-        return c / (c + squares)
+        return c / (c + ops.maximum(squares, 0.0))  # which rounding may have left below 0
 
     def within(a: Tensor) -> Tensor:
         """The mean of k over pairs of different points; those of a point with itself, all 1, would be the bias."""
         n = len(a)
-        return (between(a, a).sum() - n) / (n * (n - 1))
+        return ops.where(xp.eye(n, dtype=bool), 0.0, between(a, a)).sum() / (n * (n - 1))
 
     return within(z) + within(w) - 2.0 * between(z, w).mean()
 
