@@ -19,7 +19,8 @@ class KMeans(NamedTuple):
 
 
 def kmeans(x: Array, k: int, rng: Any = None, iterations: int = 10) -> KMeans:
-    """k centres for the vectors x (M, D): seeded by k-means++, then Lloyd's steps until one changes no index, at most so many.
+    """k centres for the vectors x (M, D): seeded by k-means++, then at most so many of Lloyd's steps, until one changes
+    no index.
 
     A step moves each centre to the mean of the vectors for which it is the nearest; one that has none stays.
     Neither part of it increases the distortion, the mean of (x - centre)^2 over all entries.

@@ -153,7 +153,7 @@ class PixelCNN(nn.Module):
         generator = rng or xp.rng
 
         def choose(i: int, logits: Array) -> Array:
-            p = probabilities((logits - xp.max(logits, axis=1, keepdims=True)) / temperature)
+            p = probabilities(logits.astype(np.float64) / temperature)
             return (xp.cumsum(p, axis=1) < generator.random((n, 1))).sum(axis=1).clip(0, self.codes - 1)
 
         return self.walk(size, n, choose, labels, above)
