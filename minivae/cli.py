@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 stopped 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"minivae: {message}; see '{self.prog} --help'.\n")
 
 
+MOST_DRAWN = 1000  # images in a figure
 MOST = 100_000_000  # of what is counted: the size of an array is a product of two or three, and fits into 64 bits
 
 
@@ -57,7 +59,12 @@ def positive(text: str) -> float:
 
 def at_least_zero(text: str) -> float:
     """A number of at least 0."""
-    return 0.0 if text.strip("0.") == "" and "0" in text else positive(text)
+    if text.strip("0.") == "" and "0" in text:
+        return 0.0
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(str(error).replace("above 0", "of at least 0")) from None
 
 
 def number_or_word(text: str) -> float | str:
@@ -112,7 +119,7 @@ def parser() -> Parser:
         name: str, function: Callable[[argparse.Namespace], None], parent: Parser, text: str, count: int
     ) -> argparse.ArgumentParser:
         p = add(name, function, parent, text)
-        p.add_argument("--count", type=at_least(1), default=count, help=f"how many (default {count})")
+        p.add_argument("--count", type=at_least(1, MOST_DRAWN), default=count, help=f"how many (default {count})")
         p.add_argument("--out", type=Path, help="the PNG to write (default in the run's folder)")
         return p
 
@@ -178,7 +185,7 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
 
 def _add_model_arguments(p: argparse.ArgumentParser) -> None:
     """The arguments of the models' builders, by the same names. What is not given is left to the builder."""
-    group = p.add_argument_group("the model", "each model takes some of these; see 'How to choose' in the README")
+    group = p.add_argument_group("the model", "each model takes some of these; the README's table of models says which")
     whole, several = {"type": at_least(1)}, {"type": at_least(1), "nargs": "+"}
     arguments: dict[str, tuple[dict[str, Any], str]] = {
         "arch": ({}, "dense or conv"),
@@ -255,7 +262,14 @@ def main(argv: list[str] | None = None) -> int:
     except commands.CheckFailed as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who reads the output has gone, as in `minivae info | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it flushes
+        return 1
     except (NotFinite, OSError) as error:  # a training that fails, a full disk, a file taken away
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            error = OSError(
+                f"'{error.filename}': {error.strerror.lower()}; make room, or give permission or another name"
+            )
         print(f"minivae: {error}", file=sys.stderr)
         return 1
     except MemoryError as error:

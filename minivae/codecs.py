@@ -41,13 +41,17 @@ def attach(model: Any, dataset: Any, arguments: dict[str, Any], arrays: dict[str
     prefix = "model." if arrays is None else "model.codec."
     if arrays is None:
         _, arrays = checkpoint.load(path(Path(codec["run"])))
+    model.codec.load_state_dict({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
+    return model.examples(dataset)
+
+
+def check_shape(dataset: Any, codec: dict[str, Any]) -> None:
+    """Raise InputError where the images are of another shape than those of the codec."""
     if dataset.shape != tuple(codec["arguments"]["shape"]):
         raise InputError(
             f"the images of '{dataset.name}' have shape {dataset.shape}, but those of '{codec['run']}' "
             f"{tuple(codec['arguments']['shape'])}: choose data of that shape with --data."
         )
-    model.codec.load_state_dict({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
-    return model.examples(dataset)
 
 
 def path(run: Path) -> Path:

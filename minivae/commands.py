@@ -35,7 +35,12 @@ def _data(args: argparse.Namespace, header: dict[str, Any]) -> Any:
     return dataset
 
 
-def writable(path: Path) -> Path:
+def writable(path: Path, *endings: str) -> Path:
+    """The path. Raises InputError where no file can be written there, or its name has none of these endings."""
+    if endings and path.suffix not in endings:
+        raise InputError(f"'{path}' is no {' or '.join(endings)}: name a file with such an ending, with --out.")
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder: name a file, with --out.")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"'{path}' cannot be written: name a file in a folder that exists and can be, with --out.")
     return path
@@ -61,14 +66,15 @@ def evaluate(args: argparse.Namespace) -> None:
     for name, value in means.items():
         print(f"    {name:22} {value:10.{2 if abs(value) >= 10 else 4}f}")
     if bound is not None:
-        print(f"  log p(x) at least        {-bound:10.2f}   (importance-weighted, K = {samples})")
+        given = {"cvae": "log p(x | class)", "completion": "log p(hidden | seen)"}.get(header["model"], "log p(x)")
+        print(f"  {given + ' at least':24} {-bound:10.2f}   (importance-weighted, K = {samples})")
 
 
 def sample(args: argparse.Namespace) -> None:
     from minivae import report
 
     model, header, folder = _load(args)
-    path = writable(args.out or folder / "samples.png")
+    path = writable(args.out or folder / "samples.png", ".png")
     _check_images(str(args.run), tuple(header["arguments"]["shape"]))
     report.samples(model, args.count, path, args.seed, args.label)
     print(path)
@@ -95,7 +101,7 @@ def interpolate(args: argparse.Namespace) -> None:
 def _figure(args: argparse.Namespace, draw: Any, name: str) -> None:
     """A figure of test images, as draw(model, split, path, count) makes it."""
     model, header, folder = _load(args)
-    path = writable(args.out or folder / f"{name}.png")
+    path = writable(args.out or folder / f"{name}.png", ".png")
     dataset = _data(args, header)
     _check_images(dataset.name, dataset.shape)
     draw(model, dataset.test, path, args.count)
@@ -114,9 +120,7 @@ def encode(args: argparse.Namespace) -> None:
     from minivae.files import atomic_write
 
     model, header, folder = _load(args)
-    path = writable(args.out or folder / "codes.npz")
-    if path.suffix not in (".npz", ".csv"):
-        raise InputError(f"'{path}' is neither an .npz nor a .csv: name a file with one of these endings.")
+    path = writable(args.out or folder / "codes.npz", ".npz", ".csv")
     split = getattr(_data(args, header), args.split)
     codes = _codes(model, split)
     labels = {} if split.labels is None else {"labels": split.labels}
@@ -137,9 +141,7 @@ def export(args: argparse.Namespace) -> None:
     from minivae import weights
 
     model, header, folder = _load(args)
-    path = writable(args.out or folder / "model.safetensors")
-    if path.suffix != ".safetensors":
-        raise InputError(f"'{path}' is no .safetensors: name a file with this ending.")
+    path = writable(args.out or folder / "model.safetensors", ".safetensors")
     state = model.state_dict()
     weights.save(path, state, {key: header[key] for key in weights.HEADER if key in header})
     print(f"{path}: {header['model']}, {len(state)} arrays, {sum(a.size for a in state.values()):,} numbers")
@@ -195,7 +197,7 @@ def outliers(args: argparse.Namespace) -> None:
     from minivae import data, report
 
     model, header, folder = _load(args)
-    path = writable(args.out or folder / "outliers.png")
+    path = writable(args.out or folder / "outliers.png", ".png")
     inside, outside = _data(args, header), data.load(args.against)
     if outside.shape != inside.shape:
         raise InputError(
@@ -226,7 +228,7 @@ def info(args: argparse.Namespace) -> None:
     if pool.get("internal_api") == "openblas":
         rows["kernels"] = blas.reason(pool["architecture"], blas.flags(), os.environ)
     usable = f"this process may use {blas.cores()} of {os.cpu_count()} cores"
-    rows["threads"] = f"{pool.get('num_threads', '?')}, set by --threads N; {usable}"
+    rows["threads"] = f"{pool.get('num_threads', '?')}; {usable}; --threads N sets another number"
     try:
         rows["GPU"] = (xp if isinstance(xp, backend.CuPy) else backend.CuPy()).device()
     except InputError as error:

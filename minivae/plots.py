@@ -62,7 +62,7 @@ def reconstructions(inputs: Any, outputs: Any, path: Path, columns: int = 10, se
     columns = min(columns, len(inputs))
     kinds = {"input": inputs} | ({} if seen is None else {"corrupted": seen}) | {"reconstruction": outputs}
     blocks = -(-len(inputs) // columns)
-    figure = _figure(0.8 * columns + 1.2, (0.85 * len(kinds) + 0.05) * blocks + 0.6)
+    figure = _figure(max(0.8 * columns + 1.2, 4), (0.85 * len(kinds) + 0.05) * blocks + 0.6)
     figure.suptitle("Test images and their reconstructions")
     h = inputs.shape[2] + 1
     for block, axes in enumerate(figure.subplots(blocks, 1, squeeze=False)[:, 0]):
@@ -98,9 +98,9 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
         colour = COLOURS[kind % len(COLOURS)]
         axes.scatter(*cloud.T, s=6, alpha=0.45, linewidths=0, color=colour)
         if labels is not None:
-            axes.scatter([], [], s=40, color=colour, label=classes[kind])
+            axes.scatter([], [], s=40, color=colour, label=_plain(classes[kind]))
             if max(map(len, classes)) <= 2:  # longer names would cover each other and the points
-                _mark(axes, np.median(cloud, axis=0), classes[kind], colour)
+                _mark(axes, np.median(cloud, axis=0), _plain(classes[kind]), colour)
     if labels is not None and len(classes) <= 30:
         axes.legend(
             title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False,
@@ -231,6 +231,11 @@ def _plane(codes: Any, labels: Any) -> tuple[Any, tuple[str, str]]:
     share = s**2 / max(np.sum(s**2), np.finfo(np.float32).tiny)
     names = tuple(f"principal component {i + 1} ({share[i]:.0%} of the variance)" for i in range(2))
     return centred @ v[:2].T, (names[0], names[1])
+
+
+def _plain(name: str) -> str:
+    """A name as it is: matplotlib would set what stands between dollars, and leave out what begins with a line."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _mark(axes: Any, point: Any, text: str, colour: str) -> None:

@@ -79,7 +79,9 @@ def reconstructions(model: Any, split: Split, path: Path, count: int = 20) -> No
 def samples(model: Any, count: int, path: Path, seed: int = 0, label: int | None = None) -> None:
     """Mean images of codes drawn from the prior; label: all of this class, by a model that knows classes."""
     if not hasattr(model, "sample"):
-        raise InputError(f"a {type(model).__name__} has no prior to draw codes from: train a vae for samples.")
+        raise InputError(
+            f"a {type(model).__name__} has no prior to draw codes from: train a vae, or a prior of this run."
+        )
     rng = backend.current().generator(seed)
     if not isinstance(model, models.Prior | models.CVAE):
         if label is not None:
@@ -182,6 +184,8 @@ def codes_of(model: Any, x: backend.Array) -> backend.Array:
     has_encoder(model)
     if isinstance(model, models.CVAE) and not isinstance(x, Labelled):
         raise InputError("the codes of a CVAE are nothing without the class of each: see its samples.png, latent.png.")
+    if isinstance(model, models.Completion):
+        raise InputError("the codes of a Completion tell what is hidden of their own image alone: reconstruct it.")
     z = model.encode(x)
     if z.dtype.kind != "f":
         raise InputError(f"the codes of a {type(model).__name__} are whole numbers: no line leads from one to another.")

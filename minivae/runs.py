@@ -24,7 +24,7 @@ def train(args: argparse.Namespace) -> None:
     from minivae import report
     from minivae.progress import write_metrics
 
-    trainer, saving, lock = _resumed(args) if args.resume else _begun(args)
+    trainer, saving, lock, earlier = (*_resumed(args), None) if args.resume else _begun(args)
     out = lock.path.parent
     try:
         _write_config(out, trainer, saving)
@@ -52,11 +52,14 @@ def train(args: argparse.Namespace) -> None:
         lock.release()
         with suppress(OSError):  # where nothing is in it
             out.rmdir()
+            if earlier:
+                earlier.rename(out)
+                print(f"the earlier run was moved back to {out}")
     print(f"{out}/: " + ", ".join(sorted(path.name for path in out.iterdir())))
 
 
-def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
-    """The trainer of a new run, and its folder, held."""
+def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock, Path | None]:
+    """The trainer of a new run, its folder, held, and where an earlier run was moved that was there."""
     from minivae import codecs, data, models
 
     if args.model is None:
@@ -69,10 +72,13 @@ def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
     dataset = data.load(source)
     arguments = models.arguments(args.model, **_facts(args.model, dataset) | given)
     trainer = _trainer(args.model, arguments, dataset, options, source)
-    lock = _new_folder(args.out or Path("runs") / f"{args.model}-{dataset.name}")
+    out = args.out or Path("runs") / f"{args.model}-{dataset.name}"
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise InputError(f"'{out}' holds the data: name another folder with --out.")
+    lock, earlier = _new_folder(out if out.name else out.resolve())
     print(f"{args.model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images")
     print(trainer.model, flush=True)
-    return trainer, saving, lock
+    return trainer, saving, lock, earlier
 
 
 def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
@@ -82,8 +88,8 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
     folder, path = args.resume, args.resume / "model.npz"
     if args.resume.suffix == ".npz" and not args.resume.is_dir():
         folder, path = args.resume.parent, args.resume
-    if not path.is_file() and not (folder / "config.json").is_file():
-        raise InputError(f"there is no run to resume in '{folder}': give the folder that 'minivae train' wrote.")
+    if not path.is_file():
+        _check_unsaved(folder, path)
     lock = Lock(folder, "make it writable, or copy it to where it is")
     try:
         clear(folder)
@@ -118,6 +124,26 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
         lock.release()
         raise
     return trainer, saving, lock
+
+
+def _check_unsaved(folder: Path, path: Path) -> None:
+    """Raise InputError unless a run without this checkpoint was stopped before its first one.
+
+    metrics.csv is written before a checkpoint, so that it may have a row more than epochs are saved.
+    """
+    others = sorted(other.name for kept in ("model-*.npz", "best.npz") for other in folder.glob(kept) if other != path)
+    config, metrics = folder / "config.json", folder / "metrics.csv"
+    if not config.is_file() and not others:
+        raise InputError(f"there is no run to resume in '{folder}': give the folder that 'minivae train' wrote.")
+    saving = _read_config(config).get("saving") if config.is_file() else None
+    every = str(saving.get("every")) if isinstance(saving, dict) else "1"
+    epochs = len(metrics.read_text(errors="replace").splitlines()) - 1 if metrics.is_file() else 0
+    saved = every.isdecimal() and epochs > int(every)
+    if path.name != "model.npz" or path.exists() or saved or not config.is_file():
+        name = f"name another of its checkpoints, such as {folder / others[0]}" if others else "train anew"
+        raise InputError(
+            f"there is no checkpoint '{path}', without which what was done is lost: put it back, or {name}."
+        )
 
 
 def _settings(
@@ -175,6 +201,8 @@ def _trainer(
     from minivae.train import Trainer
 
     backend.manual_seed(options.seed)
+    if "codec" in arguments:
+        codecs.check_shape(dataset, arguments["codec"])
     model = models.build(name, **arguments)
     if isinstance(model, models.Prior):
         dataset = codecs.attach(model, dataset, arguments, arrays)
@@ -213,12 +241,17 @@ def _facts(name: str, dataset: Any) -> dict[str, Any]:
     return facts
 
 
-def _new_folder(out: Path) -> Lock:
-    """A folder for a run, held. An earlier run in it is moved to the next free name, OUT.1, OUT.2, ..."""
+def _new_folder(out: Path) -> tuple[Lock, Path | None]:
+    """A folder for a run, held, and where the earlier run in it was moved to: the next free name, OUT.1, OUT.2, ..."""
+    ours = {"config.json", "model.npz", "metrics.csv"}
     lock = Lock(out)
-    if not (out / "config.json").exists():
+    there = ours & {path.name for path in out.iterdir()}
+    if not there:
         clear(out)
-        return lock
+        return lock, None
+    if not _is_run(out):
+        lock.release()
+        raise InputError(f"'{out}' has a {min(there)} that is of no run: name another folder with --out.")
     n = 1
     while (aside := out.with_name(f"{out.name}.{n}")).exists():
         n += 1
@@ -230,7 +263,18 @@ def _new_folder(out: Path) -> Lock:
         raise InputError(f"the earlier run '{out}' cannot be moved ({reason}): name another with --out.") from None
     print(f"the earlier run was moved to {aside}")
     lock.release(aside / NAME)
-    return Lock(out)
+    return Lock(out), aside
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether the config.json of a folder is one that `minivae train` wrote; where it is gone, its checkpoint tells."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        return (folder / "model.npz").is_file()
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and {"model", "arguments", "data", "options"} <= config.keys()
 
 
 def _write_config(out: Path, trainer: Any, saving: Saving) -> None:

@@ -1,6 +1,7 @@
 """The command line as a person meets it: in its own process, by exit code, output and files."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,6 +230,126 @@ def test_an_output_folder_that_cannot_be_written(images, run, tmp_path):
     refused(minivae(*args, tmp_path / "file" / "run"), "cannot be written", "--out")
     refused(minivae(*args, tmp_path / "file"), "cannot be written", "--out")
     refused(minivae("sample", run, "--out", tmp_path / "nowhere" / "x.png"), "x.png", "--out")
+
+
+# what is there is not lost
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("named", ["best.npz", "model-12.npz", "model.npz", ""])
+def test_a_run_whose_checkpoint_is_gone_is_not_begun_again(run, tmp_path, named):
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    if named in ("model.npz", ""):
+        (folder / "model.npz").rename(folder / "model-00000004.npz")
+    before = contents(folder)
+    words = ["model-00000004.npz"] if named in ("model.npz", "") else [named]
+    refused(minivae("train", "--resume", folder / named), "no checkpoint", *words)
+    assert contents(folder) == before
+
+
+def test_a_checkpoint_that_is_a_folder_is_no_reason_to_begin_again(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    (folder / "model.npz").unlink()
+    (folder / "model.npz").mkdir()
+    refused(minivae("train", "--resume", folder), "no checkpoint", "model.npz")
+    assert (folder / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
+
+
+def test_an_earlier_run_comes_back_where_the_new_one_is_refused(run, images, tmp_path, capsys):
+    out = tmp_path / "kept"
+    shutil.copytree(run, out)
+    before = contents(out)
+    assert main(["train", "vae", "--likelihood", "multinomial", "--data", str(images), "--out", str(out)]) == 2
+    told = capsys.readouterr()
+    assert "moved back" in told.out and "multinomial" in told.err and told.err.count("\n") == 1
+    assert contents(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
+def test_a_folder_of_something_else_is_not_taken_for_a_run(images, tmp_path, name):
+    (tmp_path / name).write_text('{"editor": "vi"}')
+    refused(minivae("train", "vae", "--data", images, "--out", tmp_path), name, "--out")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_weights_without_a_config_are_moved_aside(run, images, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    shutil.copy(run / "model.npz", out)
+    done = minivae("train", "vae", "--data", images, "--out", out, "--epochs", 1, "--hidden", 8)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run.1" / "model.npz").read_bytes() == (run / "model.npz").read_bytes()
+
+
+def test_a_run_in_the_folder_of_its_data(tmp_path):
+    from PIL import Image
+
+    for i in range(8):
+        Image.fromarray(np.full((8, 8), 30 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    before = contents(tmp_path)
+    refused(minivae("train", "vae", "--data", tmp_path, "--out", tmp_path), "holds the data", "--out")
+    assert contents(tmp_path) == before
+
+
+def test_the_folder_where_one_stands(images, tmp_path):
+    for _ in range(2):  # the second moves the first aside
+        done = minivae("train", "vae", "--data", images, "--out", ".", "--epochs", 1, "--hidden", 8, cwd=tmp_path)
+        assert "Traceback" not in done.stderr
+        assert done.returncode in (0, 2)  # where one stands cannot be moved on all systems
+        tmp_path.mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("command", ["sample", "reconstruct", "traverse", "interpolate"])
+def test_figures_are_png_and_no_other_file_is_written_over(run, tmp_path, command):
+    (tmp_path / "data.npz").write_bytes(b"mine")
+    refused(minivae(command, run, "--out", tmp_path / "data.npz"), "data.npz", ".png")
+    (tmp_path / "folder.png").mkdir()
+    refused(minivae(command, run, "--out", tmp_path / "folder.png"), "is a folder", "--out")
+    assert (tmp_path / "data.npz").read_bytes() == b"mine"
+
+
+def test_more_images_than_a_figure_shows(run):
+    refused(minivae("sample", run, "--count", 100_000), "--count", "at most 1,000")
+
+
+def test_an_image_is_not_compressed_over_itself(images, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    arguments = ["--epochs", 1, "--channels", 2, "--codes", 4, "--dim", 2]
+    done = minivae("train", "vqvae", "--data", images, "--out", tmp_path / "run", *arguments)
+    assert done.returncode == 0, done.stderr
+    before = path.read_bytes()
+    refused(minivae("compress", path, "--run", tmp_path / "run", "--out", path), "a.png", "--out")
+    assert path.read_bytes() == before
+    colour = tmp_path / "colour.npy"
+    np.save(colour, np.zeros((20, 3, 8, 8), np.uint8))
+    refused(minivae("train", "prior", "--of", tmp_path / "run", "--data", colour), "(3, 8, 8)", "(1, 8, 8)")
+
+
+def test_more_classes_than_a_model_knows(images, tmp_path):
+    run, more = tmp_path / "run", tmp_path / "more.npz"
+    done = minivae("train", "cvae", "--data", images, "--out", run, "--epochs", 1, "--hidden", 8, "--latent", 2)
+    assert done.returncode == 0, done.stderr
+    with np.load(images) as given:
+        np.savez(more, images=given["images"], labels=np.arange(len(given["images"])) % 7)
+    for command in ("evaluate", "encode", "reconstruct"):
+        refused(minivae(command, run, "--data", more), "labels", "classes", "--classes")
+    refused(minivae("outliers", run, "--against", more), "labels", "classes", "--classes")
+
+
+def test_a_reader_who_goes_away_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m minivae info | head -1", shell=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == "" and done.stdout.startswith("minivae")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

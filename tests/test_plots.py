@@ -257,6 +257,20 @@ def test_long_class_names_stand_in_the_legend_alone(drawn):
     assert len(axes.get_legend().get_texts()) == 3
 
 
+def test_class_names_are_shown_as_they_are(drawn, tmp_path):
+    """matplotlib would set what stands between dollars, and fail; and leave names like _rest out of a legend."""
+    names = ("a$^$", "_rest", "x_{$")
+    (axes,) = drawn(plots.latent, *codes(4), names)
+    assert [text.get_text().strip().replace(r"\$", "$") for text in axes.get_legend().get_texts()] == list(names)
+    plots.latent(*codes(4), names, tmp_path / "latent.png")
+
+
+def test_the_title_over_a_single_image_is_whole(drawn):
+    (axes,) = drawn(plots.reconstructions, images(1, 1, 8, 8), images(1, 1, 8, 8))
+    title = axes.figure._suptitle.get_window_extent()
+    assert title.x0 >= 0 and title.x1 <= axes.figure.bbox.x1
+
+
 def test_one_dimensional_classes_have_a_band_each(drawn):
     z, labels = codes(1)
     (axes,) = drawn(plots.latent, z, labels, CLASSES)

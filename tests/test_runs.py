@@ -124,8 +124,15 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(folder):
     assert begin("whole") == 0
     assert begin() == 0
     (folder / "run/model.npz").unlink()
+    (folder / "run/metrics.csv").unlink()
     assert train("--resume", "run") == 0
     assert content("run") == content("whole")
+    config = json.loads((folder / "run/config.json").read_text())
+    config["saving"]["every"] = "5"  # of which 4 epochs were done
+    (folder / "run/config.json").write_text(json.dumps(config))
+    (folder / "run/model.npz").unlink()
+    assert train("--resume", "run") == 0
+    assert content("run")[:2] == content("whole")[:2]
 
 
 def test_rows_of_epochs_that_are_done_again_go(folder, monkeypatch):
@@ -346,7 +353,7 @@ def test_keep_is_at_least_one(folder, capsys):
 
 def test_the_second_run_is_refused(folder, capsys):
     lock = Lock(folder / "run")
-    (folder / "run/config.json").write_text("{}")
+    (folder / "run/config.json").write_text(json.dumps(dict.fromkeys(["model", "arguments", "data", "options"])))
     for code in (begin(), train("--resume", "run")):
         assert code == 2
     said = capsys.readouterr().err.splitlines()

@@ -17,6 +17,8 @@ def compress(args: argparse.Namespace) -> None:
     """An image, or a file or a folder of images, as a file of entropy-coded codes."""
     model, header = checkpoint.load_model(codecs.path(args.run))
     path = writable(args.out or Path(f"{args.file}.mvae"))
+    if path.exists() and args.file.exists() and path.samefile(args.file):
+        raise InputError(f"'{path}' is what is to be compressed, of which less comes back: name another with --out.")
     images = data.read_images(args.file)
     if images.shape[1:] != tuple(header["arguments"]["shape"]):
         raise InputError(

@@ -52,7 +52,13 @@ class CVAE(nn.Module):
     def given(self, labels: Array) -> VAE:
         """The VAE of images of these labels (N,): p(x | y, z), q(z | x, y)."""
         xp = backend.of(labels)
-        xp.check_indices("labels", labels, self.classes)
+        try:
+            xp.check_indices("labels", labels, self.classes)
+        except IndexError:
+            raise InputError(
+                f"the labels go up to {int(labels.max())}, but this model was told {self.classes} classes, 0 to "
+                f"{self.classes - 1}: choose other data, or train one with --classes {int(labels.max()) + 1}."
+            ) from None
         y = (labels[:, None] == xp.arange(self.classes)).astype(xp.float32)
 
         def encoder(x: Tensor) -> Any:
