@@ -34,7 +34,7 @@ def _work(
     """kill_at: the call of a function, counted from 1, at which kill -9 comes; with saving only those within the
     writing of a file count. count: the file for how many there were. limit: of a file, in bytes.
     """
-    from minivae import checkpoint, report, runs
+    from minivae import checkpoint, folders, report
     from minivae.cli import main
     from minivae.progress import write_metrics
     from minivae.saving import Saver
@@ -50,7 +50,7 @@ def _work(
     if user:
         os.setuid(user)
     calls, depth = 0, 0
-    writers = {f.__code__ for f in (checkpoint.save, write_metrics, Saver.write, runs._write_config)}
+    writers = {f.__code__ for f in (checkpoint.save, write_metrics, Saver.write, folders.write_config)}
 
     def event(frame: Any, kind: str, argument: Any) -> None:
         nonlocal calls, depth
