@@ -1,12 +1,13 @@
 """gradcheck finds three bugs: wrong gradients of the kind that one writes by hand, each beside its mend.
 
-    python demos/02_gradcheck.py [--out gradcheck.png]
+    python demos/02_gradcheck.py [--out FILE]
 
 The layers are plain NumPy: a forward and a vjp, which turns the gradient g of a loss with respect to the layer's
 result into that with respect to its inputs. Of minivae they use `from_vjp` and `gradcheck`, nothing else.
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -81,8 +82,9 @@ def by_differences(forward, inputs, i, h=1e-6):
 
 def main():
     parser = argparse.ArgumentParser(description="gradcheck finds three bugs, and leaves a figure of them.")
-    parser.add_argument("--out", default="gradcheck.png", help="where to write the figure")
+    parser.add_argument("--out", type=Path, default=Path("runs/demos/02_gradcheck.png"), help="the figure to write")
     out = parser.parse_args().out
+    out.parent.mkdir(parents=True, exist_ok=True)
     for name, (forward, wrong, right, inputs, _) in LAYERS.items():
         print(gradcheck(from_vjp(forward, wrong, f"{name}, as written"), inputs, mode="full", raise_exception=False))
         print(gradcheck(from_vjp(forward, right, f"{name}, mended"), inputs, mode="full"), end="\n\n")

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from minivae import disentanglement, metrics, models
 from minivae.data import Batches
 from minivae.disentanglement.information import entropy, mutual_information
+from minivae.errors import InputError
 from minivae.plots import COLOURS, grid
 from minivae.train import Options, Trainer
 
@@ -25,6 +26,8 @@ VALUES = np.linspace(-2.5, 2.5, 9, dtype=np.float32)
 
 
 def main(dataset, epochs, path):
+    if not dataset.test.factors:
+        raise InputError(f"the factors of '{dataset.name}' are not known: give sprites or dsprites with --data.")
     model = models.build(
         "beta-vae", shape=dataset.shape, hidden=(256, 128), activation="gelu", latent=LATENT, beta=BETA
     )

@@ -635,7 +635,7 @@ def test_the_demo_finds_its_three_bugs(tmp_path):
         written, mended = run.stdout.split(f"{name}, as written: ")[1].split(f"{name}, mended: ")
         assert written.startswith("wrong (") and f"wrong: the gradient of {where} of the output" in written
         assert mended.startswith("ok (")
-    assert (tmp_path / "gradcheck.png").read_bytes().startswith(b"\x89PNG")
-    with Image.open(tmp_path / "gradcheck.png") as image:
+    assert (tmp_path / "runs/demos/02_gradcheck.png").read_bytes().startswith(b"\x89PNG")
+    with Image.open(tmp_path / "runs/demos/02_gradcheck.png") as image:
         assert min(image.size) > 1000  # 150 dpi
         assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
