@@ -345,6 +345,27 @@ def test_more_classes_than_a_model_knows(images, tmp_path):
     refused(minivae("outliers", run, "--against", more), "labels", "classes", "--classes")
 
 
+def test_sigterm_leaves_nothing_half_written(tmp_path):
+    code = """
+import os, signal, sys, time
+from pathlib import Path
+from minivae import __main__, commands
+from minivae.files import atomic_write
+def info(args):
+    with atomic_write(Path("figure.png")) as temporary:
+        temporary.write_bytes(b"half of it")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+commands.info = info
+sys.argv = ["minivae", "info"]
+sys.exit(__main__.main())
+"""
+    environment = os.environ | {"OPENBLAS_CORETYPE": "Haswell"}  # no start anew
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, b"")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_reader_who_goes_away_is_no_error():
     done = subprocess.run(
         f"{sys.executable} -m minivae info | head -1", shell=True, capture_output=True, text=True, timeout=60
