@@ -89,7 +89,7 @@ def samples(model: Any, count: int, path: Path, seed: int = 0, label: int | None
         plots.samples(backend.to_numpy(model.sample(count, rng)), path)
         return
     if label is not None and label >= max(model.classes, 1):
-        raise InputError(f"there is no class {label} in this model, which was told {model.classes} classes.")
+        raise InputError(f"there is no class {label} in this model, which was told {model.classes} classes, from 0 on.")
     labels = None if label is None else np.full(count, label)
     of = f"of class {label}" if label is not None else "of each class in turn"
     title = f"Samples {of}" if isinstance(model, models.CVAE) else "Samples: codes drawn one after the other, decoded"

@@ -68,7 +68,7 @@ def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock, Path | None]:
     given = _given(args, args.model_arguments) | codec
     models.arguments(args.model, **given)  # before the data, which may take a while
     options, saving = Options(**_given(args, _names(Options))), Saving(**_saving(args))
-    source = args.data or source or "glyphs"
+    source = args.data if args.data is not None else source or "glyphs"
     dataset = data.load(source)
     arguments = models.arguments(args.model, **_facts(args.model, dataset) | given)
     trainer = _trainer(args.model, arguments, dataset, options, source)

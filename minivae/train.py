@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -46,6 +47,8 @@ class Trainer:
         spec: tuple[str, dict[str, Any]] = ("", {}),
         source: str = "",
     ):
+        if options.binarize and dataset.vocabulary:
+            raise InputError(f"binarize draws pixels, but '{dataset.name}' holds counts of words: leave it out.")
         self.model = model
         self.dataset = dataset
         self.options = options
@@ -71,7 +74,9 @@ class Trainer:
         self.interrupted, self.signal = False, int(signal.SIGINT)  # whether it is to stop, and what asked for it
         self._checked: set[str] = set()  # the players of whom it is known whether gradients reach their parameters
         self.captured: Callable[[Array], Any] | None = None
-        if options.capture and not backend.current().eager:
+        if options.capture and backend.current().eager:
+            print("minivae: capture replays steps on a GPU: here each runs as it is", file=sys.stderr)
+        elif options.capture:
             self._capture()
 
     def _anneal(self, steps: int) -> None:

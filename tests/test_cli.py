@@ -345,6 +345,15 @@ def test_more_classes_than_a_model_knows(images, tmp_path):
     refused(minivae("outliers", run, "--against", more), "labels", "classes", "--classes")
 
 
+def test_what_cannot_be_done_here_is_said(images, tmp_path):
+    done = minivae("train", "vae", "--data", images, "--out", tmp_path / "run", "--epochs", 1, "--capture")
+    assert done.returncode == 0 and done.stderr.count("\n") == 1 and "capture" in done.stderr
+    refused(
+        minivae("train", "ae", "--data", "documents", "--binarize", "--out", tmp_path / "words"), "binarize", "words"
+    )
+    refused(minivae("train", "vae", "--data", "", "--out", tmp_path / "none"), "''")
+
+
 def test_sigterm_leaves_nothing_half_written(tmp_path):
     code = """
 import os, signal, sys, time
