@@ -254,6 +254,7 @@ def main(argv: list[str] | None = None) -> int:
             blas.set_threads(args.threads)
             backend.set_threads(args.threads)
         args.function(args)
+        sys.stdout.flush()  # here, where it can be told whether a reader is there
     except InputError as error:
         print(f"minivae: {error}", file=sys.stderr)
         return 2

@@ -375,11 +375,15 @@ sys.exit(__main__.main())
     assert not list(tmp_path.iterdir())
 
 
-def test_a_reader_who_goes_away_is_no_error():
-    done = subprocess.run(
-        f"{sys.executable} -m minivae info | head -1", shell=True, capture_output=True, text=True, timeout=60
-    )
-    assert done.stderr == "" and done.stdout.startswith("minivae")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_goes_away_is_no_error(unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)  # as in `minivae info | head -1`, but before the first line
+    command = [sys.executable, "-m", "minivae", "info"]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, env=environment)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
