@@ -61,8 +61,8 @@ def test_a_linear_probe_reaches_the_bayes_rate_of_two_normals():
 
 def test_a_code_that_never_changes_but_for_rounding_says_nothing():
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 400)
-    told, constant = (2.0 * labels - 1)[:, None], np.full((400, 1), 0.1)  # whose deviation comes to 1e-17
+    labels = rng.integers(0, 2, 1000)
+    told, constant = (2.0 * labels - 1)[:, None], np.full((1000, 1), 0.1)  # whose deviation comes to 1e-17
     codes = np.concatenate([told, constant], axis=1)
     elsewhere = np.concatenate([told, np.float32(constant)], axis=1)
     assert metrics.linear_probe(codes, labels, elsewhere, labels) == 1
