@@ -38,6 +38,8 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of NumPy, on headers that old versions wrote
             members = read_npz(path)
+    except PermissionError:
+        raise InputError(f"'{path}' may not be read: give yourself the permission, or name another run.") from None
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files
         raise InputError(_unreadable(path, error)) from None
     if "header" not in members or "digest" not in members:

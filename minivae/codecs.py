@@ -28,7 +28,7 @@ def asked(args: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
     model, header = checkpoint.load_model(path(args.of))
     if not isinstance(model, models.VQVAE | models.VQVAE2):
         raise InputError(f"'{args.of}' is a {header['model']}, which has no codes: give the run of a vqvae or vqvae2.")
-    codec = {"run": str(args.of), "model": header["model"], "arguments": header["arguments"]}
+    codec = {"run": str(args.of.absolute()), "model": header["model"], "arguments": header["arguments"]}
     return {"codec": codec}, header["data"]
 
 

@@ -41,7 +41,9 @@ def writable(path: Path, *endings: str) -> Path:
         raise InputError(f"'{path}' is no {' or '.join(endings)}: name a file with such an ending, with --out.")
     if path.is_dir():
         raise InputError(f"'{path}' is a folder: name a file, with --out.")
-    if not os.access(path.parent, os.W_OK):
+    if path.exists() and not path.is_file():
+        raise InputError(f"'{path}' is no file but a pipe or a device: name a file, with --out.")
+    if not os.access(Path(os.path.realpath(path)).parent, os.W_OK):
         raise InputError(f"'{path}' cannot be written: name a file in a folder that exists and can be, with --out.")
     return path
 

@@ -22,12 +22,12 @@ def cache_dir() -> Path:
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place at the end, and goes on failure.
 
-    The data are flushed to the disk before the rename, so that a crash at any instant leaves the
+    Where `path` is a link, it stays one, and what it leads to is replaced. The data are flushed to the disk before the rename, so that a crash at any instant leaves the
     old file or the new one, whole. Raises OSError with the file's name where there is no room or no permission.
     """
-    temporary = None
+    temporary, target = None, Path(os.path.realpath(path))
     try:
-        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{target.name}-", suffix=path.suffix, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -36,7 +36,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's own mode lets no one else read
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         if error.errno is None:
             raise

@@ -13,6 +13,7 @@ from minivae.files import atomic_write
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A800", "#7F3C8D", "#7F7F7F",
 )  # fmt: skip
+MARKERS = "o^sDv"  # of classes: one for as many as there are colours, then the next
 
 
 def grid(images: Any, columns: int | None = None, gap: int = 1) -> Any:
@@ -96,11 +97,13 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
     for kind in np.unique(kinds):
         cloud = points[kinds == kind]
         colour = COLOURS[kind % len(COLOURS)]
-        axes.scatter(*cloud.T, s=6, alpha=0.45, linewidths=0, color=colour)
+        marker = MARKERS[kind // len(COLOURS) % len(MARKERS)]
+        axes.scatter(*cloud.T, s=6, alpha=0.45, linewidths=0, color=colour, marker=marker)
         if labels is not None:
-            axes.scatter([], [], s=40, color=colour, label=_plain(classes[kind]))
+            name = _legible(classes[kind], f"number {kind}")
+            axes.scatter([], [], s=40, color=colour, marker=marker, label=name)
             if max(map(len, classes)) <= 2:  # longer names would cover each other and the points
-                _mark(axes, np.median(cloud, axis=0), _plain(classes[kind]), colour)
+                _mark(axes, np.median(cloud, axis=0), name, colour)
     if labels is not None and len(classes) <= 30:
         axes.legend(
             title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False,
@@ -178,6 +181,7 @@ def codes(inputs: Any, maps: Any, outputs: Any, counts: Any, path: Path) -> None
 def outliers(scores: dict[str, tuple[Any, Any, float]], names: tuple[str, str], path: Path) -> None:
     """A panel for each score: its values on the data and on the strange images, and the area under the ROC curve."""
     figure = _figure(4.2 * len(scores), 3.6)
+    names = _legible(names[0], "the run's own"), _legible(names[1], "the others")
     figure.suptitle(f"Telling {names[1]} (strange) from {names[0]} by a score")
     for axes, (score, (inside, outside, area)) in zip(
         figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True
@@ -233,8 +237,16 @@ def _plane(codes: Any, labels: Any) -> tuple[Any, tuple[str, str]]:
     return centred @ v[:2].T, (names[0], names[1])
 
 
-def _plain(name: str) -> str:
-    """A name as it is: matplotlib would set what stands between dollars, and leave out what begins with a line."""
+def _legible(name: str, instead: str) -> str:
+    """A name from the data as it is, or another where the font lacks a letter of it.
+
+    matplotlib would set what stands between dollars, and leave out what begins with a line.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    if not all(font.get_char_index(ord(letter)) for letter in name):
+        return instead
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 

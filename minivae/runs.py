@@ -66,10 +66,12 @@ def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock, Path | None]:
         raise InputError(f"there is no model to train: name one of {', '.join(models.MODELS)}, or a run to --resume.")
     codec, source = codecs.asked(args)
     given = _given(args, args.model_arguments) | codec
-    models.arguments(args.model, **given)  # before the data, which may take a while
+    models.check_used(args.model, given)  # before the data, which may take a while
     options, saving = Options(**_given(args, _names(Options))), Saving(**_saving(args))
     source = args.data if args.data is not None else source or "glyphs"
     dataset = data.load(source)
+    if source not in data.NAMES:
+        source = str(Path(source).absolute())  # for those who look at the run from another folder
     arguments = models.arguments(args.model, **_facts(args.model, dataset) | given)
     trainer = _trainer(args.model, arguments, dataset, options, source)
     out = args.out or Path("runs") / f"{args.model}-{dataset.name}"

@@ -275,6 +275,10 @@ def test_what_only_some_models_take(here, capsys):
         "vqvae --decay 2": ["decay 2"],
         "vqvae --restart 2": ["restart 2"],
         "vqvae --data flat.npy": ["variance 0"],
+        "vae --depth 6": ["depth 6", "flow none", "planar or iaf"],
+        "vqvae --levels 8 8": ["levels [8, 8]", "quantizer ema", "give quantizer fsq"],
+        "vqvae --quantizer fsq --codes 9": ["codes 9", "quantizer fsq", "ema or gradient"],
+        "vqvae --quantizer gradient --decay 0.9": ["decay 0.9", "quantizer gradient", "give quantizer ema"],
     }.items():
         data = [] if "--data" in given else ["--data", "data.npy"]
         said(capsys, ["train", *given.split(), *data, "--epochs", 1, "--out", "run"], *words)
@@ -331,6 +335,38 @@ def run(tmp_path_factory):
 def test_one_test_image(run, capsys, monkeypatch):
     monkeypatch.chdir(run)
     said(capsys, ["interpolate", "run2"], "one test image", "two")
+
+
+def test_a_checkpoint_that_may_not_be_read(run, capsys, monkeypatch):
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.chdir(run)
+    monkeypatch.setattr(checkpoint, "read_npz", denied)
+    said(capsys, ["evaluate", "run20"], "run20/model.npz", "may not be read")
+
+
+def test_what_is_written_to_a_pipe_or_through_a_link(run, capsys, monkeypatch, tmp_path):
+    """A pipe would be replaced by a file, and so would a link."""
+    monkeypatch.chdir(run)
+    os.mkfifo(tmp_path / "pipe.npz")
+    said(capsys, ["encode", "run20", "--out", tmp_path / "pipe.npz"], "pipe.npz", "name a file")
+    (tmp_path / "far").mkdir()
+    link, target = tmp_path / "codes.npz", tmp_path / "far/kept"
+    link.symlink_to(target)
+    for _ in range(2):  # where it leads nowhere yet, and where it does
+        assert main(["encode", "run20", "--out", str(link)]) == 0
+        assert link.is_symlink() and not target.is_symlink()
+        assert set(np.load(target).files) == {"codes"}
+    link.unlink()
+    link.symlink_to(tmp_path / "gone/kept")
+    said(capsys, ["encode", "run20", "--out", link], "codes.npz", "cannot be written")
+
+
+def test_a_run_is_looked_at_from_another_folder(run, monkeypatch, tmp_path):
+    """Its data were named by a relative path."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(run / "run20"), "--samples", "2"]) == 0
 
 
 CHECKPOINTS = {  # what is changed in a checkpoint that is otherwise whole, and what is said of it

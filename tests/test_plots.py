@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -102,6 +103,7 @@ def test_a_failing_write_leaves_the_old_figure(name, monkeypatch, tmp_path):
 def test_matplotlib_waits_for_a_figure_and_pyplot_is_never_needed(tmp_path):
     script = f"""
 import sys
+import warnings
 from pathlib import Path
 import numpy as np
 from minivae import plots
@@ -227,6 +229,14 @@ def test_classes_differ_in_colour(drawn):
     assert len(colours) == 10
 
 
+def test_more_classes_than_colours_differ_in_their_marks(drawn):
+    """The first and the last ten of 20 share the colours."""
+    z, labels = codes(2, 100)[0], np.arange(100) % 20
+    (axes,) = drawn(plots.latent, z, labels, tuple("abcdefghijklmnopqrst"))
+    marks = [(tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes()) for c in axes.legend_.legend_handles]
+    assert len(marks) == len(set(marks)) == 20
+
+
 def test_interpolations_run_from_t_0_to_t_1(drawn):
     rows = images(2, 11, 1, 8, 8)
     (axes,) = drawn(plots.interpolations, rows)
@@ -263,6 +273,16 @@ def test_class_names_are_shown_as_they_are(drawn, tmp_path):
     (axes,) = drawn(plots.latent, *codes(4), names)
     assert [text.get_text().strip().replace(r"\$", "$") for text in axes.get_legend().get_texts()] == list(names)
     plots.latent(*codes(4), names, tmp_path / "latent.png")
+
+
+def test_names_that_the_font_cannot_write(drawn, tmp_path):
+    """They would be boxes, and a warning for each letter."""
+    (axes,) = drawn(plots.latent, *codes(4), ("猫", "кот", "γάτα"))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["number 0", "кот", "γάτα"]
+    scores = {"loss": (np.arange(4.0), np.arange(4.0), 0.5)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.outliers(scores, ("$^", "猫"), tmp_path / "outliers.png")
 
 
 def test_the_title_over_a_single_image_is_whole(drawn):

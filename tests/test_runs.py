@@ -165,7 +165,7 @@ def test_changed_data_are_refused(folder, monkeypatch, capsys):
     np.save("data.npy", images)
     before = {p.name: p.read_bytes() for p in (folder / "run").iterdir()}
     assert train("--resume", "run") == 2
-    says(capsys, "'data.npy'", "fingerprint", "run/model.npz")
+    says(capsys, "data.npy'", "fingerprint", "run/model.npz")
     assert {p.name: p.read_bytes() for p in (folder / "run").iterdir()} == before
 
 

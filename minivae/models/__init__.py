@@ -31,7 +31,7 @@ from minivae.models.wae import WAE, wae
 __all__ = [
     "CVAE", "FSQ", "GAN", "HVAE", "MODELS", "TCVAE", "VAE", "VAEGAN", "VQVAE", "VQVAE2", "WAE", "Autoencoder",
     "Completion", "FactorVAE", "Loss", "PixelCNN", "PixelVAE", "Player", "Prior", "VectorQuantizer", "arguments",
-    "autoencoder", "build", "completion", "cvae", "factorvae", "gan", "hvae", "kmeans", "pixelvae", "prior",
+    "autoencoder", "build", "check_used", "completion", "cvae", "factorvae", "gan", "hvae", "kmeans", "pixelvae", "prior",
     "stack", "tcvae", "vae", "vaegan", "vqvae", "vqvae2", "wae",
 ]  # fmt: skip
 
@@ -58,6 +58,14 @@ MODELS: dict[str, Callable[..., Any]] = {
     "prior": prior,
 }
 
+# Arguments that mean something with these values of another alone
+WITH: dict[str, tuple[str, tuple[str, ...]]] = {
+    "depth": ("flow", ("planar", "iaf")),
+    "levels": ("quantizer", ("fsq",)),
+    "decay": ("quantizer", ("ema",)),
+    **dict.fromkeys(("codes", "dim", "commitment", "restart", "estimator"), ("quantizer", ("ema", "gradient"))),
+}
+
 
 def arguments(name: str, **given: Any) -> dict[str, Any]:
     """All arguments of a model by its name: those given, and the defaults of the others.
@@ -71,6 +79,17 @@ def arguments(name: str, **given: Any) -> dict[str, Any]:
         if argument not in known:
             raise InputError(f"{name} has no '{argument}': its arguments are {', '.join(known)}.")
     return {key: p.default for key, p in known.items() if p.default is not p.empty} | given
+
+
+def check_used(name: str, given: dict[str, Any]) -> None:
+    """Raise InputError where an argument that was given means nothing beside the others. See WITH."""
+    values = arguments(name, **given)
+    for argument, (other, wanted) in WITH.items():
+        if argument in given and other in values and values[other] not in wanted:
+            raise InputError(
+                f"{argument} {given[argument]} means nothing to {name} with {other} {str(values[other]).lower()}: "
+                f"leave it out, or give {other} {' or '.join(wanted)}."
+            )
 
 
 def build(name: str, **given: Any) -> nn.Module:
