@@ -22,8 +22,9 @@ def cache_dir() -> Path:
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place at the end, and goes on failure.
 
-    Where `path` is a link, it stays one, and what it leads to is replaced. The data are flushed to the disk before the rename, so that a crash at any instant leaves the
-    old file or the new one, whole. Raises OSError with the file's name where there is no room or no permission.
+    Where `path` is a link, it stays one, and what it leads to is replaced. The data are flushed to the disk before the
+    rename, so that a crash at any instant leaves the old file or the new one, whole. Raises OSError with the file's
+    name where there is no room or no permission.
     """
     temporary, target = None, Path(os.path.realpath(path))
     try:

@@ -31,8 +31,8 @@ from minivae.models.wae import WAE, wae
 __all__ = [
     "CVAE", "FSQ", "GAN", "HVAE", "MODELS", "TCVAE", "VAE", "VAEGAN", "VQVAE", "VQVAE2", "WAE", "Autoencoder",
     "Completion", "FactorVAE", "Loss", "PixelCNN", "PixelVAE", "Player", "Prior", "VectorQuantizer", "arguments",
-    "autoencoder", "build", "check_used", "completion", "cvae", "factorvae", "gan", "hvae", "kmeans", "pixelvae", "prior",
-    "stack", "tcvae", "vae", "vaegan", "vqvae", "vqvae2", "wae",
+    "autoencoder", "build", "check_used", "completion", "cvae", "factorvae", "gan", "hvae", "kmeans", "pixelvae",
+    "prior", "stack", "tcvae", "vae", "vaegan", "vqvae", "vqvae2", "wae",
 ]  # fmt: skip
 
 # The presets: a builder with its defaults
