@@ -78,6 +78,7 @@ def draw(fits, x, pictures, path):
     left.set(
         xlabel="epoch", ylabel="KL(q(z|x) || p(z)) of test images, nats", title="What the code tells", ylim=(0, None)
     )
+    left.xaxis.get_major_locator().set_params(integer=True)
     left.grid(alpha=0.3)
     left.legend(frameon=False)
     right.imshow(grid(np.concatenate([x, *pictures.values()]), len(x)), cmap="gray", vmin=0, vmax=1)
