@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,9 @@ def _fault(array: Array) -> str:
 
 def _caller() -> str:
     """The line that called the op, and if it is of minivae, the line outside of it that led there."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     lines: list[str] = []
-    while frame.f_back is not None:
+    while frame is not None:
         path = frame.f_code.co_filename
         outside = not path.startswith(str(PACKAGE))
         if outside or not (lines or path.startswith(tuple(ENGINE))):

@@ -80,8 +80,9 @@ def digest(members: dict[str, Any]) -> Any:
     return np.frombuffer(total.digest(), np.uint8)
 
 
-def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
+def load_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
     """The model of a checkpoint, or of what `minivae export` wrote, in evaluation mode, and the header."""
+    path = Path(path)
     if path.suffix == ".safetensors":
         state, header = weights.load_exported(path)
     else:

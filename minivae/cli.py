@@ -87,15 +87,18 @@ def parser() -> Parser:
     common.add_argument("--threads", type=at_least(1), metavar="N", help=threads)
     on_run = Parser(add_help=False, parents=[common])
     on_run.add_argument("run", type=Path, help="a run, such as runs/vae-glyphs, its model.npz, or what was exported")
-    on_run.add_argument("--seed", type=at_least(0, LARGEST), default=0, help="of the noise (default 0)")
     data_help = f"{', '.join(data.NAMES)}, or the path of a folder of images, an .npy or an .npz"
     on_data = Parser(add_help=False, parents=[on_run])
+    seeded = Parser(add_help=False)
+    seeded.add_argument("--seed", type=at_least(0, LARGEST), default=0, help="of what is drawn (default 0)")
     on_data.add_argument("--data", help=f"{data_help} (default: what it was trained on)")
 
     def add(
-        name: str, function: Callable[[argparse.Namespace], None], parent: Parser, text: str
+        name: str, function: Callable[[argparse.Namespace], None], parent: Parser, text: str, *more: Parser
     ) -> argparse.ArgumentParser:
-        command = subparsers.add_parser(name, parents=[parent], help=text, description=text[0].upper() + text[1:] + ".")
+        command = subparsers.add_parser(
+            name, parents=[parent, *more], help=text, description=text[0].upper() + text[1:] + "."
+        )
         command.set_defaults(function=function)
         return command
 
@@ -112,20 +115,23 @@ def parser() -> Parser:
     _add_training_options(p)
     _add_model_arguments(p)
 
-    p = add("evaluate", commands.evaluate, on_data, "print a trained model's loss; of a VAE a tighter bound too")
-    p.add_argument("--samples", type=at_least(1), default=50, help="K of the importance-weighted bound (default 50)")
+    p = add(
+        "evaluate", commands.evaluate, on_data, "print a trained model's loss; of a VAE a tighter bound too", seeded
+    )
+    p.add_argument("--samples", type=at_least(1), help="K of the importance-weighted bound (default 50)")
 
     def add_figure(
-        name: str, function: Callable[[argparse.Namespace], None], parent: Parser, text: str, count: int
+        name: str, function: Callable[[argparse.Namespace], None], parent: Parser, text: str, count: int, *more: Parser
     ) -> argparse.ArgumentParser:
-        p = add(name, function, parent, text)
+        p = add(name, function, parent, text, *more)
         p.add_argument("--count", type=at_least(1, MOST_DRAWN), default=count, help=f"how many (default {count})")
         p.add_argument("--out", type=Path, help="the PNG to write (default in the run's folder)")
         return p
 
-    p = add_figure("sample", commands.sample, on_run, "draw images from the prior of a trained model", 64)
+    p = add_figure("sample", commands.sample, on_run, "draw images from the prior of a trained model", 64, seeded)
     p.add_argument("--label", type=at_least(0), metavar="N", help="of this class alone, by a model that knows classes")
-    add_figure("reconstruct", commands.reconstruct, on_data, "draw test images over their reconstructions", 20)
+    text = "draw test images over their reconstructions"
+    add_figure("reconstruct", commands.reconstruct, on_data, text, 20, seeded)
     add_figure("traverse", commands.traverse, on_data, "vary the latents of a test image, one at a time", 10)
     add_figure("interpolate", commands.interpolate, on_data, "draw what lies between pairs of test images", 6)
 
@@ -136,10 +142,14 @@ def parser() -> Parser:
     p = add("export", commands.export, common, "write a trained model's weights as .safetensors, for PyTorch and back")
     p.add_argument("run", type=Path, help="a run, such as runs/vae-glyphs, or its model.npz")
     p.add_argument("--out", type=Path, help="the file to write (default model.safetensors in the run's folder)")
-    p = add("metrics", commands.metrics, on_data, "measure how well each latent follows one factor of the images")
+    p = add(
+        "metrics", commands.metrics, on_data, "measure how well each latent follows one factor of the images", seeded
+    )
     p.add_argument("--samples", type=at_least(100), default=10_000, help="test images, at random (default 10000)")
 
-    p = add("outliers", commands.outliers, on_data, "tell strange images from the run's own by the model's scores")
+    p = add(
+        "outliers", commands.outliers, on_data, "tell strange images from the run's own by the model's scores", seeded
+    )
     p.add_argument("--against", required=True, metavar="DATA", help=f"the strange images: {data_help}")
     p.add_argument("--out", type=Path, help="the PNG to write (default outliers.png in the run's folder)")
 
@@ -175,9 +185,8 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--inner-steps", type=at_least(0), metavar="N", help="of the encoder alone, at most, before a step")
     p.add_argument("--seed", type=at_least(0, LARGEST), help="of weights, order and noise (default 0)")
     p.add_argument("--on-nan", help="stop (default) at a loss that is not finite, or skip the step")
-    p.add_argument(
-        "--capture", action="store_true", default=None, help="replay the step as a CUDA graph (experimental)"
-    )
+    capture = "replay the step as a CUDA graph (experimental)"
+    p.add_argument("--capture", action=argparse.BooleanOptionalAction, default=None, help=capture)
     p.add_argument("--save-every", metavar="N", help="checkpoints: each N epochs, or with an m minutes (default 1)")
     p.add_argument("--keep", type=at_least(1), metavar="N", help="how many of the last checkpoints (default 1)")
     p.add_argument("--keep-best", action="store_true", default=None, help="the one of the lowest test loss too")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any], Path]:
     """The model of a run, its header, and the run's folder."""
     from minivae import checkpoint
 
-    path = args.run / "model.npz" if args.run.is_dir() else args.run
+    path = _checkpoint(args)
     model, header = checkpoint.load_model(path)
     checkpoint.check_header(path, header, data=str, options=dict)
     return model, header, path.parent
+
+
+def _checkpoint(args: argparse.Namespace) -> Path:
+    run: Path = args.run
+    return run / "model.npz" if run.is_dir() else run
 
 
 def _data(args: argparse.Namespace, header: dict[str, Any]) -> Any:
@@ -35,8 +41,11 @@ def _data(args: argparse.Namespace, header: dict[str, Any]) -> Any:
     return dataset
 
 
-def writable(path: Path, *endings: str) -> Path:
-    """The path. Raises InputError where no file can be written there, or its name has none of these endings."""
+def writable(path: Path, *endings: str, read: tuple[Path, ...] = ()) -> Path:
+    """The path. Raises InputError where no file can be written there, or its name has none of these endings.
+
+    read: what the command reads, which is not to be written over.
+    """
     if endings and path.suffix not in endings:
         raise InputError(f"'{path}' is no {' or '.join(endings)}: name a file with such an ending, with --out.")
     if path.is_dir():
@@ -45,6 +54,9 @@ def writable(path: Path, *endings: str) -> Path:
         raise InputError(f"'{path}' is no file but a pipe or a device: name a file, with --out.")
     if not os.access(Path(os.path.realpath(path)).parent, os.W_OK):
         raise InputError(f"'{path}' cannot be written: name a file in a folder that exists and can be, with --out.")
+    for source in read:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise InputError(f"'{path}' is what is read here and would be lost: name another file, with --out.")
     return path
 
 
@@ -55,7 +67,10 @@ def evaluate(args: argparse.Namespace) -> None:
     dataset = _data(args, header)
     if hasattr(model, "examples"):
         dataset = model.examples(dataset)
-    samples = args.samples if hasattr(model, "nll_bound") else 0
+    bounded = hasattr(model, "nll_bound")
+    if args.samples and not bounded:
+        raise InputError(f"--samples {args.samples} are of a bound, which no {type(model).__name__} has: leave it out.")
+    samples = (args.samples or 50) if bounded else 0
     binarize = header["options"].get("binarize") is True
     means = evaluate(model, dataset.test, binarize=binarize, samples=samples, seed=args.seed)
     loss, bound = means.pop("loss"), means.pop("nll", None)
@@ -63,7 +78,8 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"{header['model']} on {dataset.name}, {len(dataset.test):,} test images")
         print(f"  loss                     {loss:10.4f}")
     else:
-        print(f"{header['model']} on {dataset.name}, {len(dataset.test):,} test images, nats per image")
+        unit = "nats per image" + ("" if model.likelihood.whole else ", but for a constant")
+        print(f"{header['model']} on {dataset.name}, {len(dataset.test):,} test images, {unit}")
         print(f"  ELBO                     {elbo(means):10.2f}")
     for name, value in means.items():
         print(f"    {name:22} {value:10.{2 if abs(value) >= 10 else 4}f}")
@@ -85,7 +101,7 @@ def sample(args: argparse.Namespace) -> None:
 def reconstruct(args: argparse.Namespace) -> None:
     from minivae import report
 
-    _figure(args, report.reconstructions, "reconstructions")
+    _figure(args, partial(report.reconstructions, seed=args.seed), "reconstructions")
 
 
 def traverse(args: argparse.Namespace) -> None:
@@ -116,19 +132,26 @@ def _check_images(name: str, shape: tuple[int, ...]) -> None:
 
 
 def encode(args: argparse.Namespace) -> None:
-    """The codes of a split with its labels: arrays `codes` and `labels` of an .npz, or a .csv with a row for each."""
+    """The codes of a split with its labels: arrays `codes` and `labels` of an .npz, with the names of the `classes`
+    that labels count; or a .csv with a row for each.
+    """
     import numpy as np
 
     from minivae.files import atomic_write
 
     model, header, folder = _load(args)
-    path = writable(args.out or folder / "codes.npz", ".npz", ".csv")
-    split = getattr(_data(args, header), args.split)
+    read = Path(args.data or header["data"]), _checkpoint(args)
+    path = writable(args.out or folder / "codes.npz", ".npz", ".csv", read=read)
+    dataset = _data(args, header)
+    split = getattr(dataset, args.split)
     codes = _codes(model, split)
     labels = {} if split.labels is None else {"labels": split.labels}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         if path.suffix == ".npz":
-            np.savez(file, codes=codes, **labels)
+            members: dict[str, Any] = {"codes": codes, **labels}
+            if labels and dataset.classes:
+                members["classes"] = np.array(dataset.classes)
+            np.savez(file, **members)
         else:
             flat = codes.reshape(len(codes), -1)
             names = ",".join([*(f"z{i + 1}" for i in range(flat.shape[1])), *labels])
@@ -173,7 +196,8 @@ def metrics(args: argparse.Namespace) -> None:
     dataset = _data(args, header)
     if not dataset.test.factors:
         raise InputError(
-            f"the factors of '{dataset.name}' are not known, which the metrics need: choose sprites with --data."
+            f"the factors of '{dataset.name}' are not known, which the metrics need: choose glyphs, sprites or "
+            f"dsprites with --data, and a run on images of its shape; those of this one have {dataset.shape}."
         )
     rng = np.random.default_rng(args.seed)
     split = dataset.test[np.sort(rng.permutation(len(dataset.test))[: args.samples])]

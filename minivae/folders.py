@@ -18,12 +18,13 @@ def new_folder(out: Path) -> tuple[Lock, Path | None]:
     ours = {"config.json", "model.npz", "metrics.csv"}
     lock = Lock(out)
     there = ours & {path.name for path in out.iterdir()}
+    foreign = there or {path.name for kind in ("*.png", "*.npz") for path in out.glob(kind)}  # as a run leaves them
+    if foreign and not _is_run(out):
+        lock.release()
+        raise InputError(f"'{out}' has a {min(foreign)} that is of no run: name another folder with --out.")
     if not there:
         clear(out)
         return lock, None
-    if not _is_run(out):
-        lock.release()
-        raise InputError(f"'{out}' has a {min(there)} that is of no run: name another folder with --out.")
     n = 1
     while (aside := out.with_name(f"{out.name}.{n}")).exists():
         n += 1

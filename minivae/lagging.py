@@ -33,7 +33,7 @@ MEASURED = 10_000  # images of training whose information is measured, those of 
 def players(model: Any) -> dict[str, Player]:
     """The encoder, and the decoder with all the rest: both move by the model's loss."""
     if not hasattr(model, "posterior") or hasattr(model, "players") or not model.encoder.parameters():
-        raise InputError(f"inner_steps are of a VAE's encoder, which a {type(model).__name__} has not: leave it out.")
+        raise InputError(f"inner_steps are of a VAE's encoder, which no {type(model).__name__} has: leave it out.")
     if model.q is not None:
         raise InputError("inner_steps end by the information of a mean field's codes, not a flow's: leave one out.")
     own = {id(p) for p in model.encoder.parameters()}

@@ -13,6 +13,7 @@ from minivae.files import atomic_write
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A800", "#7F3C8D", "#7F7F7F",
 )  # fmt: skip
+LONGEST = 24  # letters of a name; more would leave no room for the figure
 MARKERS = "o^sDv"  # of classes: one for as many as there are colours, then the next
 
 
@@ -94,11 +95,12 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
     axes = figure.subplots()
     points, names = _plane(codes, labels)
     kinds = np.zeros(len(points), int) if labels is None else labels
+    size = min(60, max(6, 600 / len(points)))  # few points are to be seen, too
     for kind in np.unique(kinds):
         cloud = points[kinds == kind]
         colour = COLOURS[kind % len(COLOURS)]
         marker = MARKERS[kind // len(COLOURS) % len(MARKERS)]
-        axes.scatter(*cloud.T, s=6, alpha=0.45, linewidths=0, color=colour, marker=marker)
+        axes.scatter(*cloud.T, s=size, alpha=0.45, linewidths=0, color=colour, marker=marker)
         if labels is not None:
             name = _legible(classes[kind], f"number {kind}")
             axes.scatter([], [], s=40, color=colour, marker=marker, label=name)
@@ -109,7 +111,7 @@ def latent(codes: Any, labels: Any, classes: tuple[str, ...], path: Path) -> Non
             title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False,
             alignment="left", handlelength=1, handletextpad=0.4,
         )  # fmt: skip
-    axes.set_title(f"Latent space: the codes of {len(codes):,} test examples")
+    axes.set_title(f"Latent space: the codes of {len(codes):,} test example{'s' * (len(codes) != 1)}")
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     axes.grid(alpha=0.3)
@@ -153,7 +155,7 @@ def manifold(images: Any, z: list[float], path: Path) -> None:
 def codes(inputs: Any, maps: Any, outputs: Any, counts: Any, path: Path) -> None:
     """Inputs and outputs (N, C, H, W), their maps of codes (N, h, w), and how often each code is used, counts (K,)."""
     n = len(inputs)
-    figure = _figure(0.9 * n + 1.2, 5.6)
+    figure = _figure(max(0.9 * n + 1.2, 4.8), 5.6)
     top, bottom = figure.subfigures(2, 1, height_ratios=[3, 2.2])
     used = int((counts > 0).sum())
     top.suptitle(f"Images as codes: {maps.shape[1]}x{maps.shape[2]} of {len(counts)}; {used} are in use")
@@ -247,6 +249,7 @@ def _legible(name: str, instead: str) -> str:
     font = get_font(findfont(FontProperties()))
     if not all(font.get_char_index(ord(letter)) for letter in name):
         return instead
+    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 

@@ -54,8 +54,11 @@ def figures(model: Any, dataset: Dataset, history: list[dict[str, float]], out: 
     return paths
 
 
-def reconstructions(model: Any, split: Split, path: Path, count: int = 20) -> None:
-    """The first images of a split over the model's means of them; what was corrupted for the encoder, between."""
+def reconstructions(model: Any, split: Split, path: Path, count: int = 20, seed: int = 0) -> None:
+    """The first images of a split over the model's means of them; what was corrupted for the encoder, between.
+
+    seed: of what corrupts them.
+    """
     if isinstance(model, models.CVAE):
         both = labelled(model, split, count)
         plots.reconstructions(backend.to_numpy(both.images), backend.to_numpy(model.reconstruct(both)), path)
@@ -69,7 +72,7 @@ def reconstructions(model: Any, split: Split, path: Path, count: int = 20) -> No
     if not isinstance(model, models.Autoencoder) or model.corruption is None:
         plots.reconstructions(backend.to_numpy(x), backend.to_numpy(model.reconstruct(x)), path)
         return
-    seen, hole = model.corrupt(x, backend.current().generator(0))
+    seen, hole = model.corrupt(x, backend.current().generator(seed))
     output = model.reconstruct(seen)
     if hole is not None:  # the model learnt what belongs there, and nothing of the rest
         output = output * hole + x * (1 - hole)
@@ -80,19 +83,25 @@ def samples(model: Any, count: int, path: Path, seed: int = 0, label: int | None
     """Mean images of codes drawn from the prior; label: all of this class, by a model that knows classes."""
     if not hasattr(model, "sample"):
         raise InputError(
-            f"a {type(model).__name__} has no prior to draw codes from: train a vae, or a prior of this run."
+            f"no {type(model).__name__} has a prior to draw codes from: "
+            + ("train a prior of this run." if isinstance(model, models.VQVAE | models.VQVAE2) else "train a vae.")
         )
     rng = backend.current().generator(seed)
     if not isinstance(model, models.Prior | models.CVAE):
         if label is not None:
-            raise InputError(f"a {type(model).__name__} knows no classes: leave --label out.")
+            raise InputError(f"no {type(model).__name__} knows classes: leave --label out.")
         plots.samples(backend.to_numpy(model.sample(count, rng)), path)
         return
-    if label is not None and label >= max(model.classes, 1):
+    if label is not None and not model.classes:
+        raise InputError("this model was told no classes: leave --label out, or train one with --classes.")
+    if label is not None and label >= model.classes:
         raise InputError(f"there is no class {label} in this model, which was told {model.classes} classes, from 0 on.")
     labels = None if label is None else np.full(count, label)
-    of = f"of class {label}" if label is not None else "of each class in turn"
-    title = f"Samples {of}" if isinstance(model, models.CVAE) else "Samples: codes drawn one after the other, decoded"
+    of = f"Samples of class {label}" if label is not None else "Samples"
+    if isinstance(model, models.CVAE):
+        title = of if label is not None else "Samples of each class in turn"
+    else:
+        title = f"{of}: codes drawn one after the other, decoded"
     plots.samples(backend.to_numpy(model.sample(count, rng, labels)), path, title)
 
 
@@ -173,7 +182,7 @@ def outliers(model: Any, inside: Dataset, outside: Dataset, path: Path, seed: in
 def score(model: Any, split: Split, seed: int = 0) -> dict[str, Any]:
     """Every score of the model of all images of a split, (N,) each, on the host."""
     if not hasattr(model, "scores"):
-        raise InputError(f"a {type(model).__name__} has no score of how strange an image is: choose another run.")
+        raise InputError(f"no {type(model).__name__} has a score of how strange an image is: choose another run.")
     rng = backend.current().generator(seed)
     parts = [model.scores(x, rng) for x in batches_for(model, split, 500).epoch(0)]
     return {name: np.concatenate([backend.to_numpy(part[name]) for part in parts]) for name in parts[0]}
@@ -188,7 +197,9 @@ def codes_of(model: Any, x: backend.Array) -> backend.Array:
         raise InputError("the codes of a Completion tell what is hidden of their own image alone: reconstruct it.")
     z = model.encode(x)
     if z.dtype.kind != "f":
-        raise InputError(f"the codes of a {type(model).__name__} are whole numbers: no line leads from one to another.")
+        raise InputError(
+            f"the codes of every {type(model).__name__} are whole numbers, which no line joins: choose another run."
+        )
     return z
 
 
@@ -200,7 +211,7 @@ def labelled(model: Any, split: Split, count: int) -> Any:
 def has_encoder(model: Any) -> None:
     """Raise InputError for a model that has none."""
     if not hasattr(model, "encode"):
-        raise InputError(f"a {type(model).__name__} has no encoder, and so no codes of images: choose another run.")
+        raise InputError(f"no {type(model).__name__} has an encoder, nor codes of images: choose another run.")
 
 
 def first(split: Split, count: int) -> backend.Array:

@@ -69,14 +69,12 @@ def _begun(args: argparse.Namespace) -> tuple[Any, Saving, Lock, Path | None]:
     models.check_used(args.model, given)  # before the data, which may take a while
     options, saving = Options(**_given(args, _names(Options))), Saving(**_saving(args))
     source = args.data if args.data is not None else source or "glyphs"
-    dataset = data.load(source)
-    if source not in data.NAMES:
-        source = str(Path(source).absolute())  # for those who look at the run from another folder
+    dataset, source = data.load(source), _lasting(source)
     arguments = models.arguments(args.model, **_facts(args.model, dataset) | given)
     trainer = _trainer(args.model, arguments, dataset, options, source)
     out = args.out or Path("runs") / f"{args.model}-{dataset.name}"
-    if out.exists() and Path(source).exists() and out.samefile(source):
-        raise InputError(f"'{out}' holds the data: name another folder with --out.")
+    if Path(source).is_dir() and Path(source).resolve() in (out.resolve(), out.resolve().parent):
+        raise InputError(f"'{out}' holds the data, or would be one of their classes: name another folder with --out.")
     lock, earlier = new_folder(out if out.name else out.resolve())
     print(f"{args.model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images")
     print(trainer.model, flush=True)
@@ -102,7 +100,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Any, Saving, Lock]:
             header, arrays = read_config(path), None
         name, arguments, options, saving = _settings(args, header, path)
         source = args.data or header["data"]
-        dataset = data.load(source)
+        dataset, source = data.load(source), _lasting(source)
         if arguments.get("shape") != list(dataset.shape):
             raise InputError(
                 f"the images of '{source}' have shape {dataset.shape}, but '{path}' is for {arguments.get('shape')}: "
@@ -174,6 +172,13 @@ def _say_where(trainer: Any, header: dict[str, Any], dataset: Any, folder: Path)
         print(printable(f"minivae: begun with {', '.join(changed)}: the last bits may differ"), file=sys.stderr)
     if trainer.saved and not backend.current().eager:
         print("minivae: on this backend the noise goes on from a new seed, not as if never stopped", file=sys.stderr)
+
+
+def _lasting(source: str) -> str:
+    """A data set's name, or a path that holds for who looks at the run from another folder."""
+    from minivae import data
+
+    return source if source in data.NAMES else str(Path(source).absolute())
 
 
 def _trainer(

@@ -53,6 +53,7 @@ class Saver:
             with atomic_write(path) as temporary:
                 shutil.copyfile(named, temporary)
             self.trainer.saved = (path, self.trainer.optimizer.steps)
-            for old in sorted(self.folder.glob("model-" + "[0-9]" * 8 + ".npz"))[: -self.saving.keep]:
-                old.unlink()
+        named_ones = sorted(self.folder.glob("model-" + "[0-9]" * 8 + ".npz"))
+        for old in named_ones[: -self.saving.keep] if self.saving.keep > 1 else named_ones:
+            old.unlink()
         self._last = time.monotonic()

@@ -119,7 +119,7 @@ class Trainer:
                     self._evaluate()
                     if saver:
                         saver.after_epoch()
-            if saver and self.interrupted:
+            if saver and out and (self.interrupted or not (out / "model.npz").is_file()):  # gone on from another
                 saver.write()
 
     def _epoch(self, saver: Saver | None) -> None:

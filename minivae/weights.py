@@ -22,26 +22,26 @@ KEY = "minivae"  # of the metadata: a JSON object
 HEADER = {"model": str, "arguments": dict, "data": str, "options": dict}  # what an exported model's has, at least
 
 
-def save(path: Path, state: dict[str, Any], header: dict[str, Any] | None = None) -> None:
+def save(path: Path | str, state: dict[str, Any], header: dict[str, Any] | None = None) -> None:
     """Write NumPy arrays by name. header: what JSON can hold, such as the model's name and arguments.
 
     path is the old file or the new one, never a part. Raises InputError without the package, OSError without room.
     """
-    package = _package("numpy")
+    package, path = _package("numpy"), Path(path)
     arrays = {name: np.array(a, order="C") for name, a in state.items()}  # not ascontiguousarray: a scalar stays one
     metadata = None if header is None else {KEY: json.dumps(header)}
     with atomic_write(path) as temporary:
         temporary.write_bytes(package.save(arrays, metadata))
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays by name, and the header; {} where another program, such as PyTorch, wrote the file.
 
         model.load_state_dict(weights.load(Path("theirs.safetensors"))[0])
 
     Raises InputError where the file is missing, damaged, or no such file.
     """
-    package = _package()
+    package, path = _package(), Path(path)
     if not path.is_file():
         raise InputError(f"there are no weights '{path}': give a .safetensors file, as 'minivae export' writes it.")
     try:

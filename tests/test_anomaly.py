@@ -1,6 +1,8 @@
 """detect_anomaly names the op, the shapes and the line; a run names the step; idle parameters are told."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -32,6 +34,17 @@ def test_the_first_op_that_makes_one_is_named_with_shapes_and_line():
     message = caught(loss)
     assert "'exp' of (3,) made 0 NaN and 1 infinite of 3 entries" in message
     assert re.search(r"test_anomaly.py:\d+ in loss: a = ops.exp\(.*# this makes an infinity", message)
+
+
+def test_the_line_of_a_script(tmp_path):
+    """Code that is in no function has no caller."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\nfrom minivae import Tensor, detect_anomaly, ops\n"
+        "with detect_anomaly():\n    y = ops.log(Tensor(np.array([-1.0, 2.0])))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert f"at {script}:4 in <module>: y = ops.log(" in done.stderr.splitlines()[-1]
 
 
 def test_two_operands():

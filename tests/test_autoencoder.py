@@ -155,7 +155,7 @@ def test_word_counts():
         model.loss(-counts)
     with pytest.raises(InputError, match="word counts"):
         small(likelihood="multinomial").loss(images(2))
-    with pytest.raises(InputError, match="use masking noise"):
+    with pytest.raises(InputError, match="give corruption masking"):
         small(shape=(30,), likelihood="multinomial", corruption="block").loss(counts)
 
 

@@ -271,7 +271,7 @@ def test_an_earlier_run_comes_back_where_the_new_one_is_refused(run, images, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "loss.png", "best.npz"])
 def test_a_folder_of_something_else_is_not_taken_for_a_run(images, tmp_path, name):
     (tmp_path / name).write_text('{"editor": "vi"}')
     refused(minivae("train", "vae", "--data", images, "--out", tmp_path), name, "--out")
@@ -294,6 +294,7 @@ def test_a_run_in_the_folder_of_its_data(tmp_path):
         Image.fromarray(np.full((8, 8), 30 * i, np.uint8)).save(tmp_path / f"{i}.png")
     before = contents(tmp_path)
     refused(minivae("train", "vae", "--data", tmp_path, "--out", tmp_path), "holds the data", "--out")
+    refused(minivae("train", "vae", "--data", tmp_path, "--out", tmp_path / "run"), "their classes", "--out")
     assert contents(tmp_path) == before
 
 

@@ -294,7 +294,7 @@ def words(here, monkeypatch):
 
 
 def test_documents(words, capsys):
-    said(capsys, ["train", "context", "--data", "words", "--hidden", 4], "(30, 12)", "masking")
+    said(capsys, ["train", "context", "--data", "words", "--hidden", 4], "corruption block", "masking")
     assert main(["train", "vae", "--data", "words", "--epochs", "1", "--out", "run"]) == 0
     said(capsys, ["sample", "run"], "'run'", "no images", "(12,)")
 

@@ -98,7 +98,7 @@ def test_dtypes() -> None:
         (np.full((5, 4, 4), "a"), "dtype <U1"),
         (GREY.astype(np.float32), "from 0.0 to 255.0, expected 0 to 1"),
         (GREY / 255 - 0.5, "from -0.5 to 0.5"),
-        (np.where(GREY[3, 2, 1] == GREY, np.nan, 0.5), "from nan to nan"),
+        (np.where(GREY[3, 2, 1] == GREY, np.nan, 0.5), "pixels that are NaN"),
         (np.where(GREY[3, 2, 1] == GREY, np.inf, 0.5), "from 0.5 to inf"),
         (np.eye(4, dtype=np.uint8)[None].repeat(3, 0), "only 0 and 1 as uint8"),
         (GREY[:1], "has one image"),

@@ -285,6 +285,31 @@ def test_names_that_the_font_cannot_write(drawn, tmp_path):
         plots.outliers(scores, ("$^", "猫"), tmp_path / "outliers.png")
 
 
+def test_a_long_name_leaves_room_for_the_figure(drawn):
+    (axes,) = drawn(plots.latent, *codes(4), ("a" * 63, "b", "c"))
+    name = axes.get_legend().get_texts()[0].get_text()
+    assert len(name) == plots.LONGEST and name.startswith("aaa") and name.endswith("\N{HORIZONTAL ELLIPSIS}")
+    axes.figure.canvas.draw()
+    assert axes.get_window_extent().width > 0.5 * axes.figure.bbox.width
+
+
+def test_few_codes_are_large_points(drawn):
+    (few,), (many,) = drawn(plots.latent, np.eye(3), None, CLASSES), drawn(plots.latent, *codes(2, 100), CLASSES)
+    assert few.collections[0].get_sizes()[0] > 5 * many.collections[0].get_sizes()[0]
+    assert few.get_title().endswith("3 test examples")
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_codes_of_few_images_fit(drawn, n):
+    maps, counts = np.zeros((n, 4, 4), int), np.ones(16)
+    figure = drawn(plots.codes, images(n, 1, 8, 8), maps, images(n, 1, 8, 8), counts)[0].figure
+    while not hasattr(figure, "canvas") or figure.figure is not figure:
+        figure = figure.figure
+    figure.canvas.draw()
+    title = figure.subfigs[0]._suptitle.get_window_extent()
+    assert title.x0 >= 0 and title.x1 <= figure.bbox.x1
+
+
 def test_the_title_over_a_single_image_is_whole(drawn):
     (axes,) = drawn(plots.reconstructions, images(1, 1, 8, 8), images(1, 1, 8, 8))
     title = axes.figure._suptitle.get_window_extent()

@@ -155,6 +155,8 @@ def test_the_same_data_may_stand_elsewhere(folder, monkeypatch, capsys):
     assert train("--resume", "run") == 2
     says(capsys, "data.npy")
     assert train("--resume", "run", "--data", "moved.npy") == 0
+    config = json.loads((folder / "run/config.json").read_text())
+    assert config["data"] == str(folder / "moved.npy")  # so that it is found from anywhere
 
 
 def test_changed_data_are_refused(folder, monkeypatch, capsys):
@@ -339,6 +341,28 @@ def test_the_interval_of_epochs_and_of_minutes(folder, monkeypatch):
 def test_what_is_no_interval(every):
     with pytest.raises(InputError, match="save_every"):
         Saving(every)
+
+
+def test_fewer_are_kept_of_a_run_that_goes_on(folder):
+    assert begin("run", "--keep", 2) == 0
+    assert train("--resume", "run", "--epochs", 5, "--keep", 1) == 0
+    assert not list((folder / "run").glob("model-*.npz")) and (folder / "run/model.npz").exists()
+
+
+def test_a_finished_run_whose_checkpoint_is_gone_has_it_again(folder):
+    assert begin("run", "--keep-best") == 0
+    before = checkpoint.load(folder / "run/model.npz")[1]
+    (folder / "run/best.npz").write_bytes((folder / "run/model.npz").read_bytes())  # of the last epoch
+    (folder / "run/model.npz").unlink()
+    assert train("--resume", "run/best.npz") == 0
+    after = checkpoint.load(folder / "run/model.npz")[1]
+    assert all((before[name] == after[name]).all() for name in before if name.startswith("model."))
+
+
+def test_a_capture_can_be_taken_back(folder, capsys):
+    assert begin("run", "--capture") == 0
+    assert train("--resume", "run", "--epochs", 5, "--no-capture") == 0
+    assert json.loads((folder / "run/config.json").read_text())["options"]["capture"] is False
 
 
 def test_keep_is_at_least_one(folder, capsys):

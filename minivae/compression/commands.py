@@ -16,14 +16,13 @@ from minivae.files import atomic_write
 def compress(args: argparse.Namespace) -> None:
     """An image, or a file or a folder of images, as a file of entropy-coded codes."""
     model, header = checkpoint.load_model(codecs.path(args.run))
-    path = writable(args.out or Path(f"{args.file}.mvae"))
-    if path.exists() and args.file.exists() and path.samefile(args.file):
-        raise InputError(f"'{path}' is what is to be compressed, of which less comes back: name another with --out.")
+    path = writable(args.out or Path(f"{args.file}.mvae"), ".mvae")
     images = data.read_images(args.file)
     if images.shape[1:] != tuple(header["arguments"]["shape"]):
         raise InputError(
             f"the images of '{args.file}' have shape {images.shape[1:]}, but the model in '{args.run}' was trained on "
-            f"{tuple(header['arguments']['shape'])}: resize them, or give another run with --run."
+            f"{tuple(header['arguments']['shape'])}, channels, height and width: make them alike, or give another "
+            "run with --run."
         )
     images = images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
     made = compression.compress(model, images)

@@ -93,6 +93,8 @@ def as_images(array: Array, path: Path) -> Array:
             f"'{path}' has images of dtype {images.dtype}, expected uint8, or float from 0 to 1: convert them."
         )
     low, high = images.min(), images.max()  # NaN if there is any
+    if np.isnan(low):
+        raise InputError(f"'{path}' has pixels that are NaN, no number: replace them by numbers from 0 to 1.")
     if not (low >= 0 and high <= 1):
         raise InputError(
             f"'{path}' has floating-point pixels from {low} to {high}, expected 0 to 1: scale "

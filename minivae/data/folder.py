@@ -57,13 +57,15 @@ def read_images(path: str | os.PathLike[str]) -> Array:
     path = Path(path)
     if path.is_dir():
         if not (files := _image_files(path)):
-            raise InputError(f"'{path}' has no images: give a folder of image files, or one of them.")
+            raise InputError(f"'{path}' has no images itself: give a folder of image files (no subfolders), or a file.")
         return _read(files, path)
     if not path.is_file():
         raise InputError(f"there is no file '{path}': give an image, an .npy or a folder of images.")
     if path.suffix.lower() == ".npy":
         with reading(path, _MEND):
             return as_images(np.lib.format.open_memmap(path, mode="r"), path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"'{path}' is no image and no .npy: give one of these, or a folder of images.")
     return _read([path], path.parent)
 
 

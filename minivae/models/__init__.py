@@ -59,12 +59,15 @@ MODELS: dict[str, Callable[..., Any]] = {
 }
 
 # Arguments that mean something with these values of another alone
-WITH: dict[str, tuple[str, tuple[str, ...]]] = {
-    "depth": ("flow", ("planar", "iaf")),
-    "levels": ("quantizer", ("fsq",)),
-    "decay": ("quantizer", ("ema",)),
-    **dict.fromkeys(("codes", "dim", "commitment", "restart", "estimator"), ("quantizer", ("ema", "gradient"))),
-}
+WITH: list[tuple[str, str, tuple[Any, ...]]] = [
+    ("depth", "flow", ("planar", "iaf")),
+    ("kl", "flow", (None,)),
+    ("kl", "k", (1,)),
+    ("levels", "quantizer", ("fsq",)),
+    ("decay", "quantizer", ("ema",)),
+    *((name, "quantizer", ("ema", "gradient")) for name in ("codes", "dim", "commitment", "restart", "estimator")),
+]
+LINEAR = ("arch", "hidden", "channels", "activation")  # with these linear-ae would not be linear
 
 
 def arguments(name: str, **given: Any) -> dict[str, Any]:
@@ -84,11 +87,17 @@ def arguments(name: str, **given: Any) -> dict[str, Any]:
 def check_used(name: str, given: dict[str, Any]) -> None:
     """Raise InputError where an argument that was given means nothing beside the others. See WITH."""
     values = arguments(name, **given)
-    for argument, (other, wanted) in WITH.items():
+    for argument, other, wanted in WITH:
         if argument in given and other in values and values[other] not in wanted:
+            instead = "leave " + other if None in wanted else f"give {other} {' or '.join(map(str, wanted))}"
             raise InputError(
                 f"{argument} {given[argument]} means nothing to {name} with {other} {str(values[other]).lower()}: "
-                f"leave it out, or give {other} {' or '.join(wanted)}."
+                f"leave it out, or {instead}{' out' if None in wanted else ''}."
+            )
+    for argument in LINEAR:
+        if name == "linear-ae" and argument in given:
+            raise InputError(
+                f"{argument} {given[argument]} would not leave linear-ae linear: leave it out, or train an ae."
             )
 
 

@@ -119,6 +119,8 @@ def autoencoder(
     nets.check_sizes(shape=shape, hidden=hidden, channels=channels or (), latent=latent)
     if level is not None and not corruption:
         raise InputError(f"level {level} is that of a corruption: leave it out, or give a corruption.")
+    if likelihood == "multinomial" and corruption not in (None, "masking"):
+        raise InputError(f"corruption {corruption} leaves no counts of counts of words: give corruption masking.")
     p = make_likelihood(likelihood)
     encoder = nets.encoder(arch, shape, hidden, channels, latent, activation)
     if likelihood == "multinomial":

@@ -20,6 +20,7 @@ class Likelihood(nn.Module):
 
     channels = 1
     interval: tuple[float, float] | None = (0.0, 1.0)  # where x must lie; None: anywhere
+    whole = True  # whether -log p has all of its constants
 
     def nll(self, output: Tensor, x: Tensor, axis: Any = None) -> Tensor:
         """-log p(x | output) in nats. Raises InputError for x outside of the likelihood's range."""
@@ -154,6 +155,7 @@ class SquaredError(Likelihood):
     """N(output, 1/2) without its constant: -log p is the sum of squared errors."""
 
     interval = None
+    whole = False
 
     def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
         d = output - x
@@ -167,6 +169,7 @@ class Multinomial(Likelihood):
     """Counts x (N, V) of words drawn from softmax(output), without the coefficient that no parameter changes."""
 
     interval = (0.0, math.inf)
+    whole = False
 
     def _nll(self, output: Tensor, x: Tensor, axis: Any) -> Tensor:
         if x.ndim != 2:

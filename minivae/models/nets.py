@@ -123,8 +123,8 @@ def halved(shape: Shape, times: int) -> tuple[int, int]:
     _images(shape)
     if any(side % 2**times for side in shape[1:]):
         raise InputError(
-            f"images of {shape[1]}x{shape[2]} cannot be halved {times} times, once for each of the channels: "
-            f"give fewer channels, or images whose sides are multiples of {2**times}."
+            f"images of {shape[1]}x{shape[2]} cannot be halved {times} time{'s' * (times > 1)}, once for each of the "
+            f"channels: give {'fewer channels, or ' * (times > 1)}images whose sides are multiples of {2**times}."
         )
     return shape[1] >> times, shape[2] >> times
 

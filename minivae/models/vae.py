@@ -62,7 +62,7 @@ class VAE(nn.Module):
                 "leave beta at 1, and free_bits and capacity out."
             )
         if free_bits and q is not None:
-            raise InputError("free_bits are those of single latents, which only the mean field has: leave q out.")
+            raise InputError("free_bits are those of single latents, which a flow has not: leave them or the flow out.")
         self.encoder = encoder
         self.decoder = decoder
         self.latent = latent

@@ -30,7 +30,9 @@ class VQVAE(nn.Module):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, quantizer: Quantizer, variance: float = 1.0):
         if not variance > 0:
-            raise InputError(f"variance {variance} of the data: give that of its pixels, a number above 0.")
+            raise InputError(
+                f"the pixels have variance {variance}, by which errors are divided: choose images that differ."
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.quantizer = quantizer

@@ -50,7 +50,9 @@ class VQVAE2(nn.Module):
         self, levels: Sequence[Level], decoder: nn.Module, maps: Sequence[tuple[int, int]], variance: float = 1.0
     ):
         if not variance > 0:
-            raise InputError(f"variance {variance} of the data: give that of its pixels, a number above 0.")
+            raise InputError(
+                f"the pixels have variance {variance}, by which errors are divided: choose images that differ."
+            )
         self.levels = list(levels)
         self.decoder = decoder
         self.maps = list(maps)
