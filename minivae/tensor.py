@@ -72,6 +72,8 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Array | None) -> None:
+        if isinstance(value, np.generic):  # as 0-d arithmetic makes them
+            value = np.asarray(value)
         if value is not None and (self._node is None or value.shape != self.shape):
             raise RuntimeError(
                 f"a tensor of shape {self.shape}, requires_grad={self.requires_grad}, cannot hold a gradient of shape "

@@ -200,3 +200,15 @@ def test_a_prior_that_is_told_classes_cannot_compress():
     told = Prior(model("vqvae"), SHAPE, width=4, layers=2, kernel=3, classes=2)
     with pytest.raises(InputError, match="train one without --classes"):
         compression.compress(told, host(images(2)))
+
+
+@pytest.mark.parametrize("dtype", [numpy.uint8, numpy.int8, numpy.uint16])
+def test_symbols_of_few_bits(dtype):
+    """255 + 1 is 0 in 8 bits."""
+    last = min(255, numpy.iinfo(dtype).max)
+    bounds, symbols = table(numpy.ones((3, last + 1))), numpy.array([last, 0, last], dtype)
+    assert information(bounds, symbols) == pytest.approx(3 * numpy.log2(last + 1))
+    encoder, wide = Encoder(), Encoder()
+    encoder.add(bounds, symbols)
+    wide.add(bounds, symbols.astype(numpy.int64))
+    assert encoder.finish() == wide.finish()

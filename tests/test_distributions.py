@@ -634,3 +634,8 @@ def test_a_distribution_of_parameters_that_learn() -> None:
     a, _, scale = stats.gamma.fit(host(x), floc=0)
     assert math.exp(float(host(log_a.data))) == pytest.approx(a, rel=1e-2)
     assert math.exp(-float(host(log_rate.data))) == pytest.approx(scale, rel=1e-2)
+
+
+def test_a_distribution_of_another_inside_in_another_dtype() -> None:
+    wide = d.LogNormal(np.zeros(3, dtype=np.float32), np.zeros(3, dtype=np.float32)).astype(np.float64)
+    assert {wide.dtype, wide.rsample().dtype, wide.mean().dtype} == {np.dtype(np.float64)}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivae import backend
+from minivae import Tensor, backend, ops
 from minivae.backend import pool
 from minivae.backend.fusion import FUSED, REPEATED, Fused
 from minivae.backend.host import PIECE, Backend
@@ -483,3 +483,23 @@ def test_a_forked_process_has_threads_of_its_own():
 def test_no_threads_at_all():
     with pytest.raises(backend.InputError, match="0 threads"):
         backend.set_threads(0)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8"])
+def test_arrays_of_the_other_byte_order(dtype):
+    """Their bytes, taken as they are, would be other numbers."""
+    a = np.array([-1.0, 1.0, 2.5], dtype)
+    native = a.astype(a.dtype.newbyteorder("="))
+    for f in (lambda x: ops.leaky_relu(Tensor(x)).data, lambda x: ops.soft_clip(Tensor(x), 2.0).data):
+        np.testing.assert_array_equal(f(a), f(native))
+
+
+def test_the_larger_of_two_numbers():
+    """Beside an array: neither is one."""
+
+    @backend.fuse
+    def f(xp, a, n):
+        return a * xp.maximum(n, 0.5)
+
+    np.testing.assert_array_equal(f(XP, np.ones(3, np.float32), 2.0), [2, 2, 2])
+    np.testing.assert_array_equal(f(XP, np.ones(3, np.float32), 0.0), [0.5, 0.5, 0.5])

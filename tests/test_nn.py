@@ -424,3 +424,36 @@ def test_a_frozen_parameter_stays():
     net[0].weight.requires_grad = True
     net(Tensor(normal(5, 3, dtype=np.float32))).sum().backward()
     assert net[0].weight.grad is not None
+
+
+def test_a_parameter_of_another_dtype_or_shape():
+    """Its gradient is of the data that it has now, not of those it was made with."""
+    layer = nn.Linear(3, 2)
+    for p in layer.parameters():
+        p.data = p.data.astype(np.float64)
+    x = normal(5, 3)
+    (layer(Tensor(x)) ** 2).sum().backward()
+    exact = 2 * (x @ layer.weight.data.T + layer.bias.data).T @ x
+    assert layer.weight.grad.dtype == np.float64
+    np.testing.assert_allclose(layer.weight.grad, exact, rtol=1e-12)
+    p, row = nn.Parameter(np.ones(3)), np.arange(6.0).reshape(2, 3)
+    p.data = np.ones((2, 3))
+    (p * row).sum().backward()
+    np.testing.assert_array_equal(p.grad, row)
+
+
+def test_numbers_that_arithmetic_of_0_d_arrays_makes():
+    p, q = nn.Parameter(np.array(2.0, dtype=np.float32)), nn.Parameter(np.ones(2, dtype=np.float32))
+    (p * 30.0 + (q * q).sum()).backward()
+    p.grad = p.grad * 1.0
+    norm = optim.clip_grad_norm([q, p], 1.0)
+    assert float(p.grad) == pytest.approx(30 / float(norm), rel=1e-6)
+    p.data = p.data * 0.5
+    assert float((p * 2.0).data) == 2
+
+
+def test_group_norm_of_no_images():
+    x = Tensor(np.zeros((0, 4, 3, 3), dtype=np.float32), requires_grad=True)
+    y = nn.GroupNorm(2, 4)(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == (0, 4, 3, 3)

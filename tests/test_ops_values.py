@@ -1,6 +1,7 @@
 """Values: fused ops against twins of simpler ops, losses at extremes against decimals of 60 digits, indexing."""
 
 import itertools
+import math
 import warnings
 from decimal import Decimal, localcontext
 
@@ -400,3 +401,34 @@ def test_operands_that_do_not_fit_are_named(call, words):
 def test_a_label_out_of_range(label):
     with pytest.raises((IndexError, ValueError), match=str(label)):
         ops.cross_entropy(Tensor(np.zeros((1, 3))), np.array([label]))
+
+
+@pytest.mark.parametrize("index", [(0, 0), [0, 0], np.array([0, 0], dtype=np.uint8)])
+def test_what_is_taken_twice_has_the_gradient_of_both(index):
+    x = Tensor(np.ones((2, 2)), requires_grad=True)
+    x[:, index].sum().backward()
+    np.testing.assert_array_equal(x.grad, [[2, 0], [2, 0]])
+    x.grad = None
+    ops.take(x, index).sum().backward()
+    np.testing.assert_array_equal(x.grad, [[2, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16])
+def test_indices_of_few_bits_into_a_long_table(dtype):
+    """257 rows are more than a number of 8 bits can count."""
+    table = Tensor(np.zeros((257, 2), dtype=np.float32), requires_grad=True)
+    ops.take(table, np.array([1, 100, 1], dtype=dtype), axis=0).sum().backward()
+    assert table.grad[1].tolist() == [2, 2] and table.grad[100].tolist() == [1, 1] and float(table.grad.sum()) == 6
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_is_not_swallowed(bad):
+    """As in PyTorch: a row that holds it has no probabilities; the largest of -inf alone is another matter."""
+    rows = Tensor(np.array([[1.0, bad], [1.0, 2.0]]))
+    for f in (ops.softmax, ops.log_softmax):
+        y = f(rows).data
+        assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
+    total = ops.logsumexp(rows, axis=1).data
+    assert np.isnan(total[0]) if math.isnan(bad) else total[0] == math.inf
+    assert float(total[1]) == pytest.approx(math.log(math.e + math.e**2))

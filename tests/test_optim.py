@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 from anywhere import np
 
-from minivae import InputError, Tensor, backend, checks, nn, optim
+from minivae import InputError, Tensor, backend, checks, nn, ops, optim
 
 BLOCK = 1 << 15
 
@@ -508,3 +508,15 @@ def test_every_optimiser_finds_the_minimum():
             ((p - Tensor(target)) ** 2).sum().backward()
             optimizer.step()
         np.testing.assert_allclose(p.data, target, atol=1e-2, err_msg=make.__name__)
+
+
+def test_gradients_that_are_exchanged():
+    """They lie side by side in one array, into which they are brought one after the other."""
+    p, q = (nn.Parameter(np.zeros((1, 2), dtype=np.float32)) for _ in "pq")
+    optimizer, x = optim.SGD([p, q], lr=1.0), np.array([[1.0, 2.0]], dtype=np.float32)
+    optimizer.zero_grad()
+    (ops.linear(x, p) + ops.linear(x, q) * 10.0).sum().backward()
+    p.grad, q.grad = q.grad, p.grad
+    optimizer.step()
+    np.testing.assert_array_equal(p.data, [[-10, -20]])
+    np.testing.assert_array_equal(q.data, [[-1, -2]])

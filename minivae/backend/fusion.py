@@ -95,7 +95,7 @@ def kind(operand: Any) -> str:
         return NUMBER
     names = _kinds.get(operand.dtype)
     if names is None:
-        name = operand.dtype.name
+        name = operand.dtype.name if operand.dtype.isnative else operand.dtype.str
         names = _kinds[operand.dtype] = name, name + SCALAR
     return names[not operand.shape]
 

@@ -116,6 +116,7 @@ class Backend:
         if getattr(rows, "dtype", xp.bool_) == xp.bool_ or rows.ndim != 1 or not len(rows) or target.ndim < 2:
             xp.add.at(target, index, values)
             return
+        rows = rows.astype(xp.intp, copy=False)
         rows = xp.where(rows < 0, rows + len(target), rows)
         order = xp.argsort(rows, kind="stable")
         rows = rows[order]

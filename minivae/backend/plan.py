@@ -131,7 +131,8 @@ class Plan:
                 return blend
         if step.name in ("maximum", "minimum") and isinstance(number := step.args[1], Constant):
             dtype = self.program.computed(index)
-            if dtype in FLOATS:
+            first = step.args[0]
+            if dtype in FLOATS and isinstance(first, int) and self.program.kinds[first] != NUMBER:
                 return against(getattr(np, step.name), np.asarray(number.number, dtype))
         return numpy_function(step.name)
 

@@ -50,7 +50,7 @@ def table(probabilities: Any) -> Any:
 
 def information(bounds: Any, symbols: Any) -> float:
     """The bits that symbols (...) cost under tables (..., K + 1): the sum of log2(2^24 / f)."""
-    low, high = (np.take_along_axis(bounds, np.asarray(symbols)[..., None] + i, -1) for i in (0, 1))
+    low, high = (np.take_along_axis(bounds, np.asarray(symbols, np.int64)[..., None] + i, -1) for i in (0, 1))
     return float((BITS - np.log2(high - low)).sum())
 
 
@@ -62,7 +62,7 @@ class Encoder:
 
     def add(self, bounds: Any, symbols: Any) -> None:
         """Symbols (N,), each with its table, bounds (N, K + 1)."""
-        low, high = (np.take_along_axis(bounds, np.asarray(symbols)[:, None] + i, 1)[:, 0] for i in (0, 1))
+        low, high = (np.take_along_axis(bounds, np.asarray(symbols, np.int64)[:, None] + i, 1)[:, 0] for i in (0, 1))
         self._places += zip(low.tolist(), (high - low).tolist(), strict=True)
 
     def finish(self) -> bytes:

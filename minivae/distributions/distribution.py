@@ -62,6 +62,8 @@ class Distribution:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(other, name, ops.astype(value, other.dtype))
+            elif isinstance(value, Distribution):
+                setattr(other, name, value.astype(dtype))
         return other
 
     def mean(self) -> Tensor:

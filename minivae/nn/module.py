@@ -10,8 +10,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from minivae import backend
+from minivae.backend import Array
 from minivae.errors import InputError
-from minivae.tensor import Tensor, no_grad
+from minivae.graph import Node
+from minivae.tensor import Tensor, asarray, no_grad
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,12 +21,27 @@ M = TypeVar("M", bound="Module")
 
 
 class Parameter(Tensor):
-    """A tensor that training changes."""
+    """A tensor that training changes. Its data may be replaced by an array of another shape or dtype."""
 
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True):
         super().__init__(data, requires_grad)
+
+    @property
+    def data(self) -> Array:
+        return _DATA.__get__(self)
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        value = value if backend.is_array(value) else asarray(value)  # 0-d arithmetic makes NumPy's scalars
+        _DATA.__set__(self, value)
+        node: Node | None = getattr(self, "_node", None)
+        if node is not None:  # to whose shape and dtype gradients are brought
+            node.shape, node.dtype = value.shape, value.dtype
+
+
+_DATA: Any = Tensor.__dict__["data"]  # the slot under the property
 
 
 class Buffer(Tensor):

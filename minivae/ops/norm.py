@@ -48,7 +48,7 @@ def group_norm(xp: Any, x: Array, weight: Array, bias: Array, groups: int, eps: 
 
     def rows(a: Array) -> Array:
         """(N, C, ...) -> (N, pixels, C), a view of images that lie channels-last."""
-        return xp.ascontiguousarray(xp.moveaxis(a, 1, -1)).reshape(n, -1, several * c)
+        return xp.ascontiguousarray(xp.moveaxis(a, 1, -1)).reshape(n, pixels // several, several * c)
 
     def images(a: Array) -> Array:
         return xp.moveaxis(a.reshape(n, *x.shape[2:], c), -1, 1)

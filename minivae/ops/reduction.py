@@ -53,7 +53,7 @@ def min(xp: Any, a: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 def logsumexp(xp: Any, a: Array, axis: Axis = None, keepdims: bool = False) -> Any:
     """log sum e^a over axis; the largest entry m is taken out first, so that nothing overflows. -inf if all are."""
     m, shifted, total = _shifted(xp, a, axis)
-    y = m + xp.log(total)
+    y = xp.where(xp.isfinite(m), m + xp.log(total), m)
     y = y if keepdims else xp.squeeze(y, axis=_all(a, axis))
     return y, (lambda g: spread(xp, g, a, axis, keepdims) * (xp.exp(shifted) / total),)
 
@@ -77,12 +77,12 @@ def log_softmax(xp: Any, a: Array, axis: int = -1) -> Any:
 def _shifted(xp: Any, a: Array, axis: Axis) -> tuple[Array, Array, Array]:
     """The largest entry m over axis, a - m, and sum e^(a - m), the axes kept: no large number is rounded.
 
-    Where all entries are -inf (or one is inf), a is shifted by 0 and the sum taken as 1: m is the result.
+    Where all entries are -inf, a is shifted by 0 and the sum taken as 1: m is the result.
     """
     m = xp.max(a, axis=axis, keepdims=True)
-    finite = xp.isfinite(m)
-    shifted = a - xp.where(finite, m, 0)
-    return m, shifted, xp.where(finite, xp.sum(xp.exp(shifted), axis=axis, keepdims=True), 1)
+    empty = m == -xp.inf
+    shifted = a - xp.where(empty, 0, m)
+    return m, shifted, xp.where(empty, 1, xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
 def _all(a: Array, axis: Axis) -> tuple[int, ...]:

@@ -154,16 +154,17 @@ def getitem(xp: Any, a: Array, index: Any) -> Any:
 
 
 def _plain(xp: Any, part: Any) -> Any:
-    """An index without tensors and lists."""
+    """An index without tensors, lists and tuples."""
     if isinstance(part, Tensor):
         return part.data
-    return xp.asarray(part, dtype=None if len(part) else int) if isinstance(part, list) else part
+    return xp.asarray(part, dtype=None if len(part) else int) if isinstance(part, list | tuple) else part
 
 
 @op
 def take(xp: Any, a: Array, indices: Any, axis: int | None = None) -> Any:
     """The entries, or the slices along axis, with these integer indices; axis=None takes from the flat a."""
     shape, size = a.shape, a.size  # a itself is not needed: a codebook may change before backward()
+    indices = _plain(xp, indices)
 
     def da(g: Array) -> Array:
         total = xp.zeros(size if axis is None else shape, g.dtype)

@@ -44,7 +44,9 @@ class Flat:
         """Neighbours from `first` on, given their gradients: data, gradient and state as flat slices."""
         last = first + len(grads) - 1
         pairs = zip(grads, self.gradients[first : last + 1], strict=True)
-        elsewhere = [(g, home) for g, home in pairs if g is not home]
+        elsewhere = [
+            (g.copy() if self.xp.may_share_memory(g, self.gradient) else g, home) for g, home in pairs if g is not home
+        ]
         if elsewhere:
             self.xp.join(*map(list, zip(*elsewhere, strict=True)))
         span = slice(self.starts[first], self.ends[last])
