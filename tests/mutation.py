@@ -104,10 +104,10 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
         "return (y, (lambda g: spread(xp, g / _count(a, y), a, axis, keepdims),))",
         "reduction.var | changed in place | y.fill(0.5); return (y, (da,))",
     ],
-    "Infinity is the result in every case, whatever finite number is taken from it or stands for the sum.": [
-        "reduction._shifted | off by one | shifted = a - xp.where(finite, m, 1)",
+    "-inf is the result in every case, whatever finite number is taken from it or stands for the sum.": [
+        "reduction._shifted | off by one | shifted = a - xp.where(empty, 1, m)",
         "reduction._shifted | off by one | return (m, shifted, "
-        "xp.where(finite, xp.sum(xp.exp(shifted), axis=axis, keepdims=True), 2))",
+        "xp.where(empty, 2, xp.sum(xp.exp(shifted), axis=axis, keepdims=True)))",
     ],
     "Where a is empty the count is 0 in either case, and where only y were empty there is none.": [
         "reduction._count | operand wrong | return float(a.size / y.size) if a.size else 0.0",

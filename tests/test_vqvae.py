@@ -521,7 +521,7 @@ def test_codebooks_of_nothing(codes, dim):
         (lambda: vqvae(SHAPE, codes=0), "0 codes of dimension 16"),
         (lambda: vqvae(SHAPE, dim=0), "128 codes of dimension 0"),
         (lambda: vqvae(SHAPE, quantizer="pq"), "unknown quantizer 'pq': choose one of ema, gradient, fsq"),
-        (lambda: vqvae(SHAPE, data_variance=0.0), "variance 0.0 of the data"),
+        (lambda: vqvae(SHAPE, data_variance=0.0), "the pixels have variance 0.0"),
         (lambda: vqvae(SHAPE, data_variance=math.nan), "variance nan"),
         (lambda: vqvae((1, 6, 6)), "6x6"),
     ],
