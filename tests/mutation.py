@@ -76,6 +76,7 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
         "matmul.matmul | reshape dropped | return g if 0 in g.strides else g",
         "matmul.linear | reshape dropped | lambda g: da(_rows(g))",
         "conv.conv2d | reshape dropped | lambda g: da(last(g))",
+        "norm.group_norm | reshape dropped | return xp.moveaxis(a, 1, -1).reshape(n, pixels // several, several * c)",
         "conv.conv_transpose2d | reshape dropped | lambda g: da(last(g))",
     ],
     "A stack of products equals the one large product of all rows, which is only faster.": [
@@ -84,6 +85,14 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
         "matmul._product | mask inverted | if not (b.ndim > 2 or a.ndim == 2):",
         "matmul._product | operand wrong | if b.ndim > 2 or b.ndim == 2:",
         "matmul._product | reshape dropped | return xp.matmul(a, b).reshape(*a.shape[:-1], b.shape[-1])",
+    ],
+    "Any divisor of the number of pixels will do; large ones are faster.": [
+        "norm.group_norm | off by one | several = math.gcd(pixels, 65)",
+    ],
+    "Of weights in another dtype than the images only the dtype of sums changes, which gradients do not keep.": [
+        f"norm.group_norm | operand wrong | return xp.matmul(xp.ones((1, pixels), dtype={name}.dtype), "
+        "a.reshape(n, pixels, c)).reshape(n, c)"
+        for name in ("weight", "bias")
     ],
     "The cotangent and the result have the dtype of a.": [
         "reduction._share | operand wrong | count = xp.sum(attains, axis=axis, keepdims=True).astype(g.dtype)",

@@ -82,7 +82,4 @@ def group_norm(xp: Any, x: Array, weight: Array, bias: Array, groups: int, eps: 
         d += each(mean * rstd)
         return images(xp.subtract(g * each(rstd * weight), d, out=d))
 
-    def dweight(g: Array) -> Array:
-        return xp.sum(total(rows(g) * centred) * rstd, axis=0)
-
-    return images(y), (dx, dweight, lambda g: xp.sum(total(rows(g)), axis=0))
+    return images(y), (dx, lambda g: total(rows(g) * centred) * rstd, lambda g: total(rows(g)))
