@@ -25,12 +25,12 @@ class Derivative(NamedTuple):
         return Derivative(*(part[i].item() for part in self))
 
 
-def derivative(f: Callable[[float], Any], x: float, center: Any) -> Derivative:
+def derivative(f: Callable[[float], Any], x: float, center: Any, start: float = 1 / 64) -> Derivative:
     """f'(x) of a function of one number with an array (n,) as its value; center is f(x).
 
     Central differences D(h) = f'(x) + c2 h^2 + c4 h^4 + ... at h, h/4, h/16, ... are extrapolated to h = 0
     [Richardson 1911; the tableau and its error estimate: Ridders 1982]; each output keeps the entry of the
-    tableau whose neighbours agree best. The step starts at max(1, |x|) / 64 and shrinks until they agree.
+    tableau whose neighbours agree best. The step begins with start max(1, |x|) and shrinks until they agree.
 
     What is not smooth in f at the scale of h is noise, which a small step magnifies to noise / h. It shows in
     the second difference f(x + h) - 2 f(x) + f(x - h): that of a smooth f shrinks with h by 16, that of a kink
@@ -39,7 +39,7 @@ def derivative(f: Callable[[float], Any], x: float, center: Any) -> Derivative:
     """
     rows: list[Any] = []  # of the tableau; row l begins with D(h / 4^l)
     ups, downs, widths = [], [], []
-    h = max(1.0, abs(x)) / 64
+    h = max(1.0, abs(x)) * start
     with np.errstate(all="ignore"):
         for level in range(LEVELS):
             ups.append(f(x + h))

@@ -413,6 +413,23 @@ def test_a_right_gradient_of_rough_values_is_not_called_wrong(case):
     assert sum(f.kind == "wrong" for f in found) > 20
 
 
+def standardised(x):
+    centred = x - x.mean()
+    return centred / (centred * centred).mean() ** 0.5
+
+
+@pytest.mark.parametrize("seed", [71, 126, 251, 370, 420])
+def test_estimates_that_agree_by_chance_accuse_no_one(seed):
+    """A first step of 100 / 64 is too large where the function's own scale is 1: its estimates can still agree."""
+    report = gradcheck(standardised, [100 + np.random.default_rng(seed).standard_normal(6)], mode="full")
+    assert report.worst < 1e-8  # of the series that was believed
+
+
+def test_a_period_of_a_power_of_2_is_no_derivative_of_zero():
+    gradcheck(lambda x: ops.sin(x * (2.0**9 * np.pi)), [np.array([0.5])])
+    assert only(lambda x: ops.sin(x * (2.0**9 * np.pi)).detach() + 0 * x, [np.array([0.3])]).kind == "wrong"
+
+
 def test_everyday_ones():
     assert gradcheck(ops.matmul, [A, B]).entries == 2 * 6 + 2 * 9
     gradcheck(lambda x: ops.getitem(x, np.array([0, 0, 1])), [A.astype(np.float32)])  # float32 is checked in float64
