@@ -413,6 +413,31 @@ def test_a_right_gradient_of_rough_values_is_not_called_wrong(case):
     assert sum(f.kind == "wrong" for f in found) > 20
 
 
+@MODES
+def test_a_cast_to_float32_does_not_prove_a_derivative_of_zero(mode):
+    """At small steps a sum of 40 squares in float32 stays as it is."""
+
+    def forward(a):
+        return (a.astype(np.float32) ** 2).sum().astype(np.float64)
+
+    flawed = 0
+    for seed in range(5):
+        x = np.random.default_rng(seed).standard_normal(40)
+        found = findings(from_vjp(forward, lambda g, a: 2 * g * a), [x], mode=mode)
+        assert not [f for f in found if f.kind == "wrong" and f.relative_error > 0.02]
+        found = findings(from_vjp(forward, lambda g, a: 2.2 * g * a), [x], mode=mode)
+        flawed += sum(f.kind in ("wrong", "unresolved") for f in found)
+    assert flawed > 0.95 * 5 * 40
+
+
+@pytest.mark.parametrize("offset", [0.0, 40.0, 1e4])
+@pytest.mark.parametrize("x", [-0.3, -0.01, -1e-3, -(2.0**-12), -1e-6])
+def test_a_function_that_is_flat_by_itself_is_not_taken_for_a_rounded_one(x, offset):
+    flat = from_vjp(lambda a: np.maximum(a, 0.0) + offset, lambda g, a: 0.0 * g)
+    assert gradcheck(flat, [np.array([x])]).verdict == "constant"
+    assert only(from_vjp(lambda a: np.maximum(a, 0.0) + offset, lambda g, a: 0.3 * g), [np.array([x])]).kind == "wrong"
+
+
 def standardised(x):
     centred = x - x.mean()
     return centred / (centred * centred).mean() ** 0.5
