@@ -162,8 +162,8 @@ class _Comparison:
         self.probe, self.full, self.rtol, self.atol = probe, full, rtol, atol
         self.directions = np.eye(n) if full else rng.choice([-1.0, 1.0], (2, n)) * rng.uniform(0.5, 1.5, (2, n))
         self.center = self.project(probe.arrays)
-        # what rounding inside of the function may do to a difference
-        self.noise = 1e-14 + 1e-12 * np.full(len(self.directions), np.abs(probe.value).max())
+        size = np.abs(probe.value).reshape(-1)
+        self.noise = 1e-12 * (size if full else np.full(2, size.max()))  # what rounding may do to each difference
         self.typical = 0.0
 
     def run(self) -> None:

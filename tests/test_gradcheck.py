@@ -384,13 +384,19 @@ def test_hard_and_wrong(case):
             assert gradcheck(lambda a: fn(off(a)), [np.array(point)], raise_exception=False).faults, point
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e-6, 1e6, 1e12])
+@pytest.mark.parametrize("scale", [1e-100, 1e-15, 1e-12, 1e-9, 1e-6, 1e6, 1e12])
 def test_units_do_not_matter(scale):
     """The gradient of one loss in other units: right it passes, flipped it is found."""
     right = from_vjp(lambda a: scale * np.sin(a), lambda g, a: scale * g * np.cos(a))
     flipped = from_vjp(lambda a: scale * np.sin(a), lambda g, a: -scale * g * np.cos(a))
     gradcheck(right, [A])
     assert not gradcheck(flipped, [A], raise_exception=False)
+
+
+def test_a_large_output_does_not_hide_a_small_one():
+    scales = np.array([1e12, 1.0])
+    wrong = from_vjp(lambda a: scales * np.sin(a), lambda g, a: scales * g * np.cos(a) * np.array([1.0, 1.1]))
+    assert [f.output for f in findings(wrong, [np.array([0.3, 0.4])], mode="full")] == [(1,)]
 
 
 ROUGH = {
