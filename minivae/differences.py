@@ -60,7 +60,6 @@ def derivative(f: Callable[[float], Any], x: float, center: Any, start: float = 
         stuck.append(_quantum(np.abs(np.array([ups, downs]) - center), np.abs(center)))
         noise = np.maximum.accumulate(stuck[::-1])[::-1]  # at a step: what shows at it and at smaller ones
 
-
         nothing = np.full(center.shape, np.nan)
         unknown = np.full(center.shape, np.inf)
         best = Derivative(nothing, unknown, nothing, nothing, np.zeros(center.shape, bool))

@@ -16,9 +16,10 @@ class Finding:
 
     kind: "wrong" (the gradient differs from the finite difference), "shape", "dtype", "missing" (None where one
     is due), "nondeterministic", "mutated" (an input changed in place), "nonlinear" (in the cotangent), "aliased"
-    (the gradient shares memory with an input or another gradient), "nonfinite", "unresolved" (the finite
-    difference itself is too uncertain to tell). Notes, which are no faults: "kink" (the one-sided derivatives
-    disagree and the gradient lies between them), "constant" (the output does not depend on the input).
+    (the gradient shares memory with an input or another gradient, or is handed out in the same array at each call),
+    "nonfinite", "unresolved" (the finite difference itself is too uncertain to tell). Notes, which are no faults:
+    "kink" (the one-sided derivatives disagree and the gradient lies between them), "constant" (the output does not
+    depend on the input).
     """
 
     kind: str

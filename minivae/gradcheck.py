@@ -81,6 +81,7 @@ class _Probe:
 
     def __init__(self, fn: Callable[..., Tensor], arrays: list[Any], checked: list[int], report: Report):
         self.fn, self.arrays, self.checked, self.report = fn, arrays, checked, report
+        self.first: dict[str, Any] = {}  # what the first vjp handed out, by name
         with np.errstate(all="ignore"):
             self.value = self.call(arrays)
 
@@ -98,6 +99,8 @@ class _Probe:
         with np.errstate(all="ignore"):
             output = self.fn(*leaves)
             self._unchanged(leaves, "forward")
+            if output.requires_grad:
+                self._fresh("the output", output.data)
             seed = _device(cotangent)
             if output.requires_grad:
                 output.backward(seed)
@@ -127,6 +130,13 @@ class _Probe:
                 if backend.of(g).shares_memory(g, other):
                     raise Fault("aliased", f"the gradient of input {i} shares memory with {what}", input=i)
             others.append((f"the gradient of input {i}", g))
+            self._fresh(f"the gradient of input {i}", g, input=i)
+
+    def _fresh(self, what: str, array: Any, **where: Any) -> None:
+        """An array that was handed out belongs to whom it was given: the next call must make another."""
+        if what in self.first and backend.of(array).shares_memory(array, self.first[what]):
+            raise Fault("aliased", f"{what} is handed out in the same array at each call", **where)
+        self.first.setdefault(what, array)
 
     def check_form(self, rng: np.random.Generator) -> None:
         """Everything about the vjp but its values: finite, repeatable, linear, and there."""

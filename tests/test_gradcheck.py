@@ -272,6 +272,34 @@ def test_aliased_with_another_gradient():
     assert "input 1 shares memory with the gradient of input 0" in found.message
 
 
+def test_aliased_with_an_earlier_gradient():
+    """It gives the right numbers, and overwrites those that were given before."""
+    buffer = np.empty(3)
+
+    @op
+    def reuses(xp, a):
+        return a * a, (lambda g: np.multiply(g, 2 * a, out=buffer),)
+
+    for fn in (reuses, square(lambda g, a: np.multiply(g, 2 * a, out=buffer))):
+        found = only(fn, [np.array([0.3, -0.7, 1.1])])
+        assert (found.kind, found.input) == ("aliased", 0)
+        assert "the gradient of input 0 is handed out in the same array at each call" in found.message
+
+
+def test_aliased_with_an_earlier_output():
+    buffer = np.empty(3)
+    found = only(
+        op(lambda xp, a: (np.multiply(a, a, out=buffer), (lambda g: 2 * g * a,))), [np.array([0.3, -0.7, 1.1])]
+    )
+    assert found.kind == "aliased"
+    assert "the output is handed out in the same array at each call" in found.message
+
+
+def test_the_cotangent_and_views_of_it_may_be_handed_out():
+    for fn in (op(lambda xp, a: (a + 1, (lambda g: g,))), op(lambda xp, a: (a.T * 1, (lambda g: g.T,)))):
+        assert gradcheck(fn, [A]).verdict == "ok"
+
+
 # ---- nonfinite, unresolved, kink, constant ----
 
 
