@@ -199,7 +199,10 @@ class _Comparison:
             arrays = list(self.probe.arrays)
             arrays[i] = arrays[i].copy()
             arrays[i][entry] = t
-            return self.project(arrays)
+            try:
+                return self.project(arrays)
+            except (ValueError, ArithmeticError):  # NumPy says NaN outside of a domain, others raise, as math.sqrt does
+                return np.full_like(self.center, np.nan)
 
         return derivative(line, float(self.probe.arrays[i][entry]), self.center, **options)
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minivae import Tensor, gradcheck, op, ops
+from minivae import NotFinite, Tensor, gradcheck, op, ops
 from minivae.findings import NOTES, GradientError
 from minivae.pairs import from_vjp
 
@@ -487,6 +487,21 @@ def test_estimates_that_agree_by_chance_accuse_no_one(seed):
 def test_a_period_of_a_power_of_2_is_no_derivative_of_zero():
     gradcheck(lambda x: ops.sin(x * (2.0**9 * np.pi)), [np.array([0.5])])
     assert only(lambda x: ops.sin(x * (2.0**9 * np.pi)).detach() + 0 * x, [np.array([0.3])]).kind == "wrong"
+
+
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError, np.linalg.LinAlgError, NotFinite])
+def test_a_function_may_raise_outside_of_its_domain(error):
+    """At points that the user never gave: there it is as undefined as np.log is, which gives NaN."""
+
+    def root(a):
+        if a < 0:
+            raise error("outside")
+        return np.sqrt(a)
+
+    assert gradcheck(from_vjp(root, lambda g, a: g * 0.5 / np.sqrt(a)), [0.01]).verdict == "ok"
+    assert only(from_vjp(root, lambda g, a: g / np.sqrt(a)), [0.01]).kind == "wrong"
+    with pytest.raises(error):
+        gradcheck(from_vjp(root, lambda g, a: g), [-0.01])
 
 
 def test_everyday_ones():
