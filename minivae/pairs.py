@@ -20,6 +20,7 @@ def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | N
     """
 
     def pair(xp: Any, *arrays: Any) -> Any:
+        lifted.missing.clear()  # type: ignore[attr-defined]  # of the pass before
         y = forward(*arrays)
         if not (backend.is_array(y) or np.isscalar(y) or isinstance(y, np.generic)):
             raise TypeError(f"from_vjp of {pair.__name__}: forward returned {type(y).__name__}, not an array.")

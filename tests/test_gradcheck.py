@@ -169,6 +169,13 @@ def test_none_is_right_where_no_gradient_is_due():
     assert [f.kind for f in report.findings] == ["constant"]
 
 
+def test_none_at_one_point_says_nothing_of_another():
+    """A gradient of zero may be None: here it is that of a, where b is 0."""
+    pair = from_vjp(lambda a, b: a * b, lambda g, a, b: (g * b if b.any() else None, g * a))
+    assert gradcheck(pair, [np.ones(2), np.zeros(2)])
+    assert gradcheck(pair, [np.ones(2), np.ones(2)]).verdict == "ok"
+
+
 # ---- manners: nondeterministic, mutated, nonlinear, aliased ----
 
 
