@@ -155,7 +155,7 @@ def check_example(
         ]
         return fn(*_with(args, floats, leaves)), leaves
 
-    y, leaves = at(np.float64)
+    y, _ = at(np.float64)
     value = y.numpy().copy()
     if oracle:
         expected = np.asarray(oracle(*given))
@@ -164,33 +164,42 @@ def check_example(
 
     report = gradcheck(lambda *ts: fn(*_with(args, floats, ts)), _of(args, floats), rtol=rtol, name=_name(fn))
 
-    single, single_leaves = at(np.float32)
-    _require(single.dtype == np.float32 or y.dtype != np.float64, f"float32 inputs give {single.dtype}")
     with no_grad():
         _require(not at(np.float64)[0].requires_grad, "no_grad() records a graph")
+    cotangent = xp.asarray(np.random.default_rng(0).standard_normal(y.shape))
+
+    def gradients(*how: Any) -> tuple[Tensor, list[Any]]:
+        """The value and the gradients; each backward pass right after its forward pass, which a layer may keep."""
+        out, leaves = at(*how)
+        if y.requires_grad:
+            out.backward(cotangent.astype(out.dtype, copy=False))
+        return out, [leaf.grad for leaf in leaves]
+
+    single, halves = gradients(np.float32)
+    _require(single.dtype == np.float32 or y.dtype != np.float64, f"float32 inputs give {single.dtype}")
     if not y.requires_grad:
         return report
 
-    cotangent = xp.asarray(np.random.default_rng(0).standard_normal(y.shape))
-    y.backward(cotangent)
-    contiguous, copies = at(np.float64, copied=True)
+    contiguous, plain = gradients(np.float64, True)
     np.testing.assert_allclose(value, contiguous.numpy(), rtol=1e-12, atol=1e-12, err_msg="strides change the value")
-    contiguous.backward(cotangent)
-    single.backward(cotangent.astype(np.float32))
-    for i, leaf, copy, half in zip(floats, leaves, copies, single_leaves, strict=True):
-        if leaf.grad is not None and half.grad is not None and copy.grad is not None:
-            _require(half.grad.dtype == np.float32, f"input {i} is float32, its gradient {half.grad.dtype}")
-            message = f"strides change the gradient of input {i}"
-            strided, plain = backend.to_numpy(leaf.grad), backend.to_numpy(copy.grad)
-            np.testing.assert_allclose(strided, plain, rtol=1e-9, atol=1e-12, err_msg=message)
+    last, strided = gradients(np.float64)
+    for i, half, a, b in zip(floats, halves, strided, plain, strict=True):
+        if half is not None and a is not None and b is not None:
+            _require(half.dtype == np.float32, f"input {i} is float32, its gradient {half.dtype}")
+            _same(a, b, f"strides change the gradient of input {i}")
     try:
-        y.backward(cotangent)
+        last.backward(cotangent)
     except RuntimeError:
         pass
     else:
         raise AssertionError("a second backward() finds a graph: the first did not free it")
     _freed(fn, args, floats)
     return report
+
+
+def _same(a: Array, b: Array, message: str) -> None:
+    """Two gradients, but for rounding."""
+    np.testing.assert_allclose(backend.to_numpy(a), backend.to_numpy(b), rtol=1e-9, atol=1e-12, err_msg=message)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -207,17 +216,18 @@ def _moved(xp: Any, value: Any) -> Any:
 
 
 def _freed(fn: Callable[..., Tensor], args: Sequence[Any], floats: list[int]) -> None:
-    """Without the garbage collector, nothing keeps the inputs alive once the result is gone."""
+    """Without the garbage collector, nothing keeps the inputs alive once the result is gone and fn has run again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        leaves = [Tensor(a.copy(), True) for a in _of(args, floats)]
+        leaves, others = ([Tensor(a.copy(), True) for a in _of(args, floats)] for _ in range(2))
         alive = [weakref.ref(leaf.data) for leaf in leaves]
         y = fn(*_with(args, floats, leaves))
         y.backward(backend.of(y.data).ones_like(y.data))
         del leaves, y
+        fn(*_with(args, floats, others))  # a layer may keep its last input
         kept = any(ref() is not None for ref in alive)
-        _require(not kept, "a reference cycle keeps the inputs alive after backward()")
+        _require(not kept, "a reference cycle, or a cache, keeps the inputs alive after backward()")
     finally:
         if was_enabled:
             gc.enable()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivae import Tensor, op, ops
+from minivae import Tensor, from_vjp, op, ops
 from minivae.testing import LAYOUTS, arrays, axes, broadcastable, check_example, check_op, indices, laid_out, shapes
 
 # ---- strategies ----
@@ -294,6 +294,32 @@ def test_a_crash_is_repeated_too():
     with pytest.raises(AssertionError, match=r"(?s)reshape.*To repeat it") as caught:
         check_op(crashes, arrays((2,)))
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_layer_may_keep_its_last_input():
+    """As most layers do that are written by hand: backward() uses what the last forward() left."""
+
+    class Layer:
+        def forward(self, x):
+            self.x = x
+            return x * x
+
+        def backward(self, g, x):
+            return 2 * g * self.x
+
+    layer = Layer()
+    check_op(from_vjp(layer.forward, layer.backward), arrays())
+
+
+def test_a_cache_of_all_inputs_is_found():
+    cache = []
+
+    def forward(x):
+        cache.append(x)
+        return x * x
+
+    with pytest.raises(AssertionError, match="a reference cycle, or a cache, keeps the inputs alive"):
+        check_op(from_vjp(forward, lambda g, x: 2 * g * x), arrays())
 
 
 def test_the_seed_repeats_the_examples():
