@@ -6,12 +6,13 @@ vjp, which need not know minivae. What it finds it names: see findings.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 
-from minivae import backend
+from minivae import backend, tensor
 from minivae.differences import Derivative, derivative
 from minivae.findings import Fault, Finding, GradientError, Report, judge, missing
 from minivae.tensor import Tensor, no_grad
@@ -20,6 +21,17 @@ SECOND_START = 0.7346 / 128  # the first step in another series, no power of 2: 
 ROUNDING = 1e-12  # of a finite difference, where numbers of the size of 1 cancel inside of the function
 
 
+@contextmanager
+def recording() -> Iterator[None]:
+    """Within it graphs are recorded, in the caller's no_grad() too. Also a decorator."""
+    before, tensor._recording = tensor._recording, True
+    try:
+        yield
+    finally:
+        tensor._recording = before
+
+
+@recording()
 def gradcheck(
     fn: Callable[..., Tensor],
     inputs: Sequence[Any],

@@ -25,7 +25,7 @@ from hypothesis.extra import numpy as hnp
 from minivae import backend
 from minivae.backend import Array
 from minivae.findings import Report
-from minivae.gradcheck import gradcheck
+from minivae.gradcheck import gradcheck, recording
 from minivae.tensor import Tensor, no_grad
 
 Strategy = st.SearchStrategy[Any]
@@ -139,6 +139,7 @@ def check_op(
     return total
 
 
+@recording()
 def check_example(
     fn: Callable[..., Tensor], args: Sequence[Any], oracle: Callable[..., Any] | None = None, rtol: float = 1e-6
 ) -> Report:

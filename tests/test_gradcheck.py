@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minivae import NotFinite, Tensor, gradcheck, op, ops
+from minivae import NotFinite, Tensor, gradcheck, no_grad, op, ops
 from minivae.findings import NOTES, GradientError
 from minivae.pairs import from_vjp
 
@@ -509,6 +509,12 @@ def test_a_function_may_raise_outside_of_its_domain(error):
     assert only(from_vjp(root, lambda g, a: g / np.sqrt(a)), [0.01]).kind == "wrong"
     with pytest.raises(error):
         gradcheck(from_vjp(root, lambda g, a: g), [-0.01])
+
+
+def test_the_callers_no_grad_changes_nothing():
+    with no_grad():
+        assert gradcheck(ops.tanh, [A]).verdict == "ok"
+        assert not ops.tanh(Tensor(A, requires_grad=True)).requires_grad
 
 
 def test_everyday_ones():

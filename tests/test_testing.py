@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivae import Tensor, from_vjp, op, ops
+from minivae import Tensor, from_vjp, no_grad, op, ops
 from minivae.testing import LAYOUTS, arrays, axes, broadcastable, check_example, check_op, indices, laid_out, shapes
 
 # ---- strategies ----
@@ -320,6 +320,13 @@ def test_a_cache_of_all_inputs_is_found():
 
     with pytest.raises(AssertionError, match="a reference cycle, or a cache, keeps the inputs alive"):
         check_op(from_vjp(forward, lambda g, x: 2 * g * x), arrays())
+
+
+def test_the_callers_no_grad_changes_nothing():
+    with no_grad():
+        check_op(ops.tanh, arrays())
+        with pytest.raises(AssertionError, match="half of it"):
+            check_op(wrong_gradient, arrays())
 
 
 def test_the_seed_repeats_the_examples():
