@@ -115,8 +115,8 @@ def check_op(
     arguments: a strategy for each argument of fn; a list of arrays fills several (as from `broadcastable`). Arrays
     become tensors; anything else is passed as it is. oracle: the same function of plain arrays, in NumPy, say.
     Checked are the value against the oracle; the gradient (`gradcheck`, with all that it looks for); that float32
-    stays float32; that a strided array gives what a contiguous one gives; that no_grad records nothing; and that
-    backward frees the graph. The smallest failing example is the one that is reported.
+    stays float32; that a strided array, or cotangent, gives what a contiguous one gives; that no_grad records
+    nothing; and that backward frees the graph. The smallest failing example is the one that is reported.
     """
 
     total = Report(_name(fn))
@@ -169,11 +169,11 @@ def check_example(
         _require(not at(np.float64)[0].requires_grad, "no_grad() records a graph")
     cotangent = xp.asarray(np.random.default_rng(0).standard_normal(y.shape))
 
-    def gradients(*how: Any) -> tuple[Tensor, list[Any]]:
+    def gradients(*how: Any, order: str = "C") -> tuple[Tensor, list[Any]]:
         """The value and the gradients; each backward pass right after its forward pass, which a layer may keep."""
         out, leaves = at(*how)
         if y.requires_grad:
-            out.backward(cotangent.astype(out.dtype, copy=False))
+            out.backward(xp.array(cotangent, out.dtype, order=order))
         return out, [leaf.grad for leaf in leaves]
 
     single, halves = gradients(np.float32)
@@ -183,11 +183,13 @@ def check_example(
 
     contiguous, plain = gradients(np.float64, True)
     np.testing.assert_allclose(value, contiguous.numpy(), rtol=1e-12, atol=1e-12, err_msg="strides change the value")
+    _, turned = gradients(np.float64, True, order="F")
     last, strided = gradients(np.float64)
-    for i, half, a, b in zip(floats, halves, strided, plain, strict=True):
-        if half is not None and a is not None and b is not None:
+    for i, half, a, b, c in zip(floats, halves, strided, turned, plain, strict=True):
+        if half is not None and a is not None and b is not None and c is not None:
             _require(half.dtype == np.float32, f"input {i} is float32, its gradient {half.dtype}")
-            _same(a, b, f"strides change the gradient of input {i}")
+            _same(a, c, f"strides change the gradient of input {i}")
+            _same(b, c, f"strides of the cotangent change the gradient of input {i}")
     try:
         last.backward(cotangent)
     except RuntimeError:

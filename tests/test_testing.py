@@ -179,6 +179,11 @@ def raw_memory_forward(xp, a):
 
 
 @op
+def raw_cotangent(xp, a):
+    return a * 2, (lambda g: 2 * g.ravel(order="K").reshape(g.shape),)
+
+
+@op
 def keeps_itself(xp, a):
     def da(g):
         return g * 2 * a if da else g  # it refers to itself: a cycle, for the garbage collector alone
@@ -211,6 +216,7 @@ FAULTS = {
     "float32 drifts": (drifts, {}, "float32 inputs give float64"),
     "strides, in the gradient": (raw_memory, {}, "strides change the gradient of input 0"),
     "strides, in the value": (raw_memory_forward, {}, "strides change the value"),
+    "strides, of the cotangent": (raw_cotangent, {}, "strides of the cotangent change the gradient of input 0"),
     "no_grad": (records_always, {}, "no_grad"),
     "a graph that stays": (rebuilds_its_graph, {}, "the first did not free it"),
     "a cycle": (keeps_itself, {}, "reference cycle"),
