@@ -111,6 +111,7 @@ class _Probe:
         with np.errstate(all="ignore"):
             output = self.fn(*leaves)
             self._unchanged(leaves, "forward")
+            self._same_value(output)
             if output.requires_grad:
                 self._fresh("the output", output.data)
             seed = _device(cotangent)
@@ -132,6 +133,13 @@ class _Probe:
         for i, (leaf, x) in enumerate(zip(leaves, self.arrays, strict=True)):
             if not np.array_equal(leaf.numpy(), x, equal_nan=x.dtype.kind == "f"):
                 raise Fault("mutated", f"input {i} was changed in place by {when}", input=i)
+
+    def _same_value(self, output: Tensor) -> None:
+        """The value that the gradient belongs to is the one that the finite differences are taken of."""
+        y = output.numpy()
+        near = 1e-9 * np.abs(self.value).max(initial=0)
+        if y.shape != self.value.shape or not np.abs(y - self.value).max(initial=0) <= near:
+            raise Fault("nondeterministic", "the value is another one where a graph is recorded")
 
     def _not_shared(self, leaves: list[Tensor], grads: list[Any]) -> None:
         others = [(f"input {j}", leaf.data) for j, leaf in enumerate(leaves)]
@@ -156,11 +164,11 @@ class _Probe:
             raise Fault("dtype", f"the output is {self.value.dtype} for float64 inputs: something inside casts")
         if not np.isfinite(self.value).all():
             raise Fault("nonfinite", "the output holds NaN or infinity at this point")
+        if not np.array_equal(self.value, self.call(self.arrays)):
+            raise Fault("nondeterministic", "two forward passes at one point differ: fix the random numbers inside")
         u, v = (rng.standard_normal(self.value.shape) for _ in range(2))
         of_u, again, of_v, of_sum = (self.vjp(c) for c in (u, u, v, u + v))
         of_zero = self.vjp(np.zeros_like(u))
-        if not np.array_equal(self.value, self.call(self.arrays)):
-            raise Fault("nondeterministic", "two forward passes at one point differ: fix the random numbers inside")
         for i, a, b, c, s, z in zip(self.checked, of_u, again, of_v, of_sum, of_zero, strict=True):
             if a is None or c is None:
                 continue  # what is due is known when the finite difference is

@@ -186,6 +186,13 @@ def test_nondeterministic_forward():
     assert "two forward passes" in found.message
 
 
+@pytest.mark.parametrize("other", [lambda a: a * 2, lambda a: ops.sum(a * a)], ids=["value", "shape"])
+def test_a_value_that_hangs_on_recording(other):
+    found = only(lambda a: other(a) if a.requires_grad else a * a, [A])
+    assert found.kind == "nondeterministic"
+    assert "where a graph is recorded" in found.message
+
+
 def test_nondeterministic_backward():
     rng = np.random.default_rng(0)
     found = only(square(lambda g, a: 2 * g * a * (1 + 1e-12 * rng.standard_normal())), [A])
