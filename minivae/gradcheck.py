@@ -62,9 +62,13 @@ def gradcheck(
         raise TypeError(
             f"gradcheck of {name}: inputs is a {type(inputs).__name__}: give a list with one entry an input."
         )
+    for option, value in (("rtol", rtol), ("atol", atol)):
+        if not 0 <= value < np.inf:
+            raise ValueError(f"gradcheck of {name}: {option} is {value}: give a finite number that is not negative.")
     arrays = [_float64(x) for x in inputs]
     floats = [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
-    for i in wrt or ():
+    checked = floats if wrt is None else _indices(wrt, name)
+    for i in checked:
         if not 0 <= i < len(arrays):
             raise ValueError(f"gradcheck of {name}: there is no input {i} to check: it has {len(arrays)} inputs.")
         if i not in floats:
@@ -75,7 +79,6 @@ def gradcheck(
         if not np.isfinite(arrays[i]).all():
             raise ValueError(f"gradcheck of {name}: input {i} holds NaN or infinity: choose a finite point.")
     report = Report(name)
-    checked = floats if wrt is None else list(wrt)
     probe = _Probe(fn, arrays, checked, report)
     try:
         probe.check_form(np.random.default_rng(seed))
@@ -263,6 +266,15 @@ class _Comparison:
         trusted = max(1e-3 * max(scale, self.typical) + noise, ROUNDING)
         error = abs(analytic - one.value) / max(scale, self.typical, 1e-3 * abs(self.center[row]), self.atol)
         return judge(analytic, one, tolerance, trusted, where), None if one.kink else error
+
+
+def _indices(wrt: Any, name: str) -> list[int]:
+    """The inputs that wrt names."""
+    if not isinstance(wrt, list | tuple | range) or not all(isinstance(i, int | np.integer) for i in wrt):
+        raise TypeError(f"gradcheck of {name}: wrt is {wrt!r}: give a list of the indices of inputs, such as [0].")
+    if not wrt or len(set(wrt)) < len(wrt):
+        raise ValueError(f"gradcheck of {name}: wrt is {wrt!r}: name at least one input, and each once.")
+    return list(wrt)
 
 
 def _float64(x: Any) -> Any:

@@ -628,9 +628,17 @@ def loss(a):
         (lambda: gradcheck(lambda i: i * 1.5, [np.arange(3)], name="loss"), (ValueError, TypeError), ["loss", "float"]),
         (lambda: gradcheck(loss, [A], mode="ful"), ValueError, ["mode", "ful", "fast", "full"]),
         (lambda: gradcheck(loss, A), TypeError, ["loss", "inputs"]),
+        (lambda: gradcheck(loss, [A], wrt=[]), ValueError, ["loss", "wrt is []", "at least one"]),
+        (lambda: gradcheck(loss, [A], wrt=[0, 0]), ValueError, ["loss", "wrt is [0, 0]", "once"]),
+        (lambda: gradcheck(loss, [A], wrt=0), TypeError, ["loss", "wrt is 0", "list"]),
+        (lambda: gradcheck(loss, [A], wrt=["a"]), TypeError, ["loss", "wrt is ['a']", "list"]),
+        (lambda: gradcheck(loss, [A], rtol=float("nan")), ValueError, ["loss", "rtol is nan", "finite"]),
+        (lambda: gradcheck(loss, [A], atol=float("inf")), ValueError, ["loss", "atol is inf", "finite"]),
+        (lambda: gradcheck(loss, [A], rtol=-1.0), ValueError, ["loss", "rtol is -1.0", "negative"]),
     ],
     ids=["integer wrt", "NaN", "infinity", "an array", "a list", "None", "forward: None", "forward: ragged",
-         "vjp: a float", "wrt out of range", "no float", "mode", "a bare array"],
+         "vjp: a float", "wrt out of range", "no float", "mode", "a bare array",
+         "wrt empty", "wrt twice", "wrt a number", "wrt a name", "rtol", "atol", "negative"],
 )  # fmt: skip
 def test_bad_input(call, error, words):
     with pytest.raises(error) as caught:
