@@ -154,7 +154,10 @@ def check_example(
             Tensor(xp.array(a, dtype, order="C") if copied else a.astype(dtype, copy=False), True)
             for a in _of(args, floats)
         ]
-        return fn(*_with(args, floats, leaves)), leaves
+        out = fn(*_with(args, floats, leaves))
+        if not isinstance(out, Tensor):
+            raise TypeError(f"check_op of {_name(fn)}: it returned {type(out).__name__}, not a Tensor.")
+        return out, leaves
 
     y, _ = at(np.float64)
     value = y.numpy().copy()

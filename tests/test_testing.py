@@ -335,6 +335,15 @@ def test_the_callers_no_grad_changes_nothing():
             check_op(wrong_gradient, arrays())
 
 
+def test_what_is_no_tensor_is_named():
+    with pytest.raises(AssertionError, match=r"check_op of pair: it returned tuple, not a Tensor\."):
+        check_op(pair, arrays())
+
+
+def pair(a):
+    return a, a
+
+
 def test_the_seed_repeats_the_examples():
     def drawn(seed):
         seen = []
