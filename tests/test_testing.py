@@ -344,6 +344,14 @@ def pair(a):
     return a, a
 
 
+def test_an_oracle_may_work_in_place():
+    def oracle(a):
+        a *= a
+        return a
+
+    check_op(op(lambda xp, a: (a * a, (lambda g: 2 * g * a,))), arrays(), oracle=oracle)
+
+
 def test_the_seed_repeats_the_examples():
     def drawn(seed):
         seen = []
