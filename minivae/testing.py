@@ -20,6 +20,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
+from hypothesis.errors import UnsatisfiedAssumption
 from hypothesis.extra import numpy as hnp
 
 from minivae import backend
@@ -245,6 +246,8 @@ def _pasted(fn: Callable[..., Tensor], args: Sequence[Any]) -> Iterator[None]:
     """Add to a failure the code that repeats it."""
     try:
         yield
+    except UnsatisfiedAssumption:  # hypothesis' assume(): draw another example
+        raise
     except Exception as error:
         call = f"check_example({_name(fn)}, [{', '.join(map(_code, args))}])"
         raise AssertionError(

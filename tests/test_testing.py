@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minivae import Tensor, from_vjp, no_grad, op, ops
@@ -350,6 +350,14 @@ def test_an_oracle_may_work_in_place():
         return a
 
     check_op(op(lambda xp, a: (a * a, (lambda g: 2 * g * a,))), arrays(), oracle=oracle)
+
+
+def test_fn_may_assume():
+    def square_of_few(a):
+        assume(a.size < 5)
+        return a * a
+
+    assert check_op(square_of_few, arrays()).entries
 
 
 def test_the_seed_repeats_the_examples():
