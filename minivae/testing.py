@@ -26,7 +26,8 @@ from hypothesis.extra import numpy as hnp
 from minivae import backend
 from minivae.backend import Array
 from minivae.findings import Report
-from minivae.gradcheck import gradcheck, recording
+from minivae.gradcheck import gradcheck
+from minivae.probe import recording
 from minivae.tensor import Tensor, no_grad
 
 Strategy = st.SearchStrategy[Any]
