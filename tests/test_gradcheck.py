@@ -300,6 +300,17 @@ def test_aliased_with_another_gradient():
     assert "input 1 shares memory with the gradient of input 0" in found.message
 
 
+def test_a_pair_that_returns_one_array_twice():
+    def vjp(g, a, b):
+        d = 2 * g
+        return d, d
+
+    found = only(from_vjp(lambda a, b: 2 * a + 2 * b, vjp), [A, A])
+    assert (found.kind, found.input) == ("aliased", 1)
+    assert "input 1 shares memory with that of input 0" in found.message
+    assert gradcheck(from_vjp(lambda a, b: a + b, lambda g, a, b: (g, g)), [A, A]).verdict == "ok"
+
+
 def test_aliased_with_an_earlier_gradient():
     """It gives the right numbers, and overwrites those that were given before."""
     buffer = np.empty(3)
