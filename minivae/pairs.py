@@ -51,7 +51,8 @@ def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | N
 
             return of
 
-        return y, [gradient(i) if x.dtype.kind == "f" else None for i, x in enumerate(arrays)]
+        floats = [backend.is_array(x) and x.dtype.kind == "f" for x in arrays]  # a number has no gradient to ask for
+        return y, [gradient(i) if wanted else None for i, wanted in enumerate(floats)]
 
     pair.__name__ = name or str(getattr(forward, "__name__", "pair"))
     lifted = op(pair)

@@ -549,6 +549,12 @@ def test_the_callers_no_grad_changes_nothing():
         assert not ops.tanh(Tensor(A, requires_grad=True)).requires_grad
 
 
+@pytest.mark.parametrize("factor", [3, 2.5, np.array([1, 2, 3])], ids=str)
+def test_a_pair_takes_numbers_too(factor):
+    scaled = from_vjp(lambda a, k: a * k, lambda g, a, k: (g * k, None))
+    assert gradcheck(lambda a: scaled(a, factor), [A]).verdict == "ok"
+
+
 def test_everyday_ones():
     assert gradcheck(ops.matmul, [A, B]).entries == 2 * 6 + 2 * 9
     gradcheck(lambda x: ops.getitem(x, np.array([0, 0, 1])), [A.astype(np.float32)])  # float32 is checked in float64
