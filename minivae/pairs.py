@@ -42,7 +42,7 @@ def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | N
                     raise Fault("shape", f"vjp's gradient of input {i} has shape {xp.shape(d)}, not {x.shape}", input=i)
                 if d.dtype != x.dtype:
                     raise Fault("dtype", f"vjp's gradient of input {i} is {d.dtype}, not {x.dtype}", input=i)
-                for j, other in enumerate(grads):
+                for j, other in enumerate(grads if backend.is_array(d) else ()):
                     # the cotangent may be handed on as it is, and to several
                     if j != i and backend.is_array(other) and xp.shares_memory(d, other) and not xp.shares_memory(d, g):
                         message = f"the gradient of input {max(i, j)} shares memory with that of input {min(i, j)}"

@@ -131,7 +131,7 @@ def check_op(
     @given(st.tuples(*arguments))
     def run(drawn: tuple[Any, ...]) -> None:
         args = [a for item in drawn for a in (item if isinstance(item, list) else [item])]
-        with _pasted(fn, args):
+        with _pasted(fn, args, oracle, rtol):
             report = check_example(fn, args, oracle, rtol)
         total.findings += report.findings
         total.entries += report.entries
@@ -243,17 +243,22 @@ def _freed(fn: Callable[..., Tensor], args: Sequence[Any], floats: list[int]) ->
 
 
 @contextmanager
-def _pasted(fn: Callable[..., Tensor], args: Sequence[Any]) -> Iterator[None]:
+def _pasted(fn: Callable[..., Tensor], args: Sequence[Any], oracle: Any, rtol: float) -> Iterator[None]:
     """Add to a failure the code that repeats it."""
     try:
         yield
     except UnsatisfiedAssumption:  # hypothesis' assume(): draw another example
         raise
     except Exception as error:
-        call = f"check_example({_name(fn)}, [{', '.join(map(_code, args))}])"
+        named = all(part.isidentifier() for part in _name(fn).split("."))
+        parts = [_name(fn) if named else "fn", f"[{', '.join(map(_code, args))}]"]
+        parts += ["oracle=oracle"] if oracle else []
+        parts += [f"rtol={rtol}"] if rtol != 1e-6 else []
+        yours = ["fn"] * (not named) + ["oracle"] * bool(oracle)
+        with_your = f" (with your {' and your '.join(yours)})" if yours else ""
         raise AssertionError(
-            f"{error}\n\nTo repeat it:\n    import numpy as np\n"
-            f"    from minivae.testing import check_example, laid_out\n    {call}"
+            f"{error}\n\nTo repeat it{with_your}:\n    import numpy as np\n    from numpy import inf, nan\n"
+            f"    from minivae.testing import check_example, laid_out\n    check_example({', '.join(parts)})"
         ) from error
 
 

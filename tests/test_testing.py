@@ -238,16 +238,15 @@ def test_a_fault_is_found(name):
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_printed_code_fails_in_the_same_way(name):
     fn, options, sentence = FAULTS[name]
-    code = pasted(failure(name))
-    if options:  # the oracle is the caller's to name
-        code = code[: code.rindex(")")] + ", oracle)"
+    message = failure(name)
+    assert ("(with your oracle)" in message) == bool(options)
     with pytest.raises(AssertionError, match=re.escape(sentence)):
-        exec(code, {fn.__name__: fn, **options})
+        exec(pasted(message), {fn.__name__: fn, **options})
 
 
 def pasted(message):
     """The code that a failure prints."""
-    lines = message.split("To repeat it:\n")[1].split("\n")
+    lines = re.split(r"To repeat it.*:\n", message)[1].split("\n")
     code = [line.removeprefix("    ") for line in lines if line.startswith("    ")]
     return "\n".join(code)
 
@@ -275,6 +274,23 @@ def test_the_printed_code_has_every_kind_of_argument(strategy):
         exec(pasted(str(caught.value)), {"wrong_take": wrong_take})
 
 
+def test_the_printed_code_of_what_has_no_name():
+    fn = lambda a, k: ops.sum(a) * k  # noqa: E731
+    with pytest.raises(AssertionError, match=r"To repeat it \(with your fn and your oracle\):") as caught:
+        check_op(fn, arrays((2,)), st.just(2), oracle=lambda a, k: a.sum(), rtol=1e-3)
+    assert "rtol=0.001" in str(caught.value)
+    with pytest.raises(AssertionError, match="the value is not the oracle's"):
+        exec(pasted(str(caught.value)), {"fn": fn, "oracle": lambda a, k: a.sum()})
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan], ids=str)
+def test_the_printed_code_of_infinities(value):
+    with pytest.raises(AssertionError) as caught:
+        check_op(ops.tanh, st.just(np.array([value])))
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        exec(pasted(str(caught.value)), {"tanh": ops.tanh})
+
+
 def test_the_printed_numbers_are_the_drawn_ones():
     """To the last bit: a failure may hang on it."""
 
@@ -297,7 +313,7 @@ def test_a_crash_is_repeated_too():
     def crashes(a):
         return a.reshape((7, 7))
 
-    with pytest.raises(AssertionError, match=r"(?s)reshape.*To repeat it") as caught:
+    with pytest.raises(AssertionError, match=r"(?s)reshape.*To repeat it:") as caught:
         check_op(crashes, arrays((2,)))
     assert isinstance(caught.value.__cause__, ValueError)
 
