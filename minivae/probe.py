@@ -113,6 +113,8 @@ class Probe:
                 raise Fault("nondeterministic", f"two backward passes give input {i} different gradients", input=i)
             rounding = 1e-9 * (np.abs(a).max(initial=0) + np.abs(c).max(initial=0))
             rounding += 1e-12 * (1 + np.abs(self.value).max(initial=0)) * self.value.size  # of sums that cancel
+            if z is not None and not np.isfinite(z).all():
+                raise Fault("nonfinite", f"a zero cotangent gives input {i} NaN or infinity", input=i)
             if z is not None and z.any():
                 raise Fault("nonlinear", f"a zero cotangent gives input {i} a gradient that is not zero", input=i)
             if np.abs(a + c - s).max(initial=0) > rounding:

@@ -354,6 +354,13 @@ def test_nonfinite_gradient():
     assert "input 0" in found.message
 
 
+def test_nonfinite_gradient_for_a_zero_cotangent():
+    """As of g^2 / g."""
+    found = only(square(lambda g, a: 2 * a * (g * g / np.where(g == 0, np.nan, g))), [A])
+    assert (found.kind, found.input) == ("nonfinite", 0)
+    assert "a zero cotangent gives input 0 NaN" in found.message
+
+
 def test_unresolved():
     """So near a boundary of the domain no step is small enough: the right gradient is not called wrong."""
     found = only(lambda a, b: b * ops.sqrt(a), [np.array([1.0, 1e-8]), np.ones(2)])
