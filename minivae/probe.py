@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minivae import backend, tensor
+from minivae import backend, graph, tensor
 from minivae.findings import Fault, Report
+from minivae.graph import Node
 from minivae.tensor import Tensor, no_grad
 
 
@@ -47,11 +48,10 @@ class Probe:
             output = self.fn(*leaves)
             self._unchanged(leaves, "forward")
             self._same_value(output)
-            if output.requires_grad:
-                self._fresh("the output", output.data)
             seed = _device(cotangent)
             if output.requires_grad:
-                _backward(output, seed)
+                self._fresh("the output", output.data)
+            _backward(output, seed, {leaf._node for leaf in leaves})
         if output.requires_grad:
             self._unchanged(leaves, "backward")
             if not np.array_equal(backend.to_numpy(seed), cotangent, equal_nan=True):
@@ -121,14 +121,27 @@ class Probe:
                 raise Fault("nonlinear", f"vjp(u) + vjp(v) is not vjp(u + v) for input {i}", input=i)
 
 
-def _backward(output: Tensor, seed: Any) -> None:
-    """The engine's backward(); that a vjp's gradient does not fit is a finding like others."""
+def _backward(output: Tensor, seed: Any, inputs: set[Node | None]) -> None:
+    """The engine's backward() for these inputs; that a vjp's gradient does not fit is a finding like others.
+
+    Other leaves, as the parameters of a layer, keep the gradients that they have.
+    """
+    root = output._node
+    if root is None:
+        return
+    others = [node for node in graph._count_consumers(root) if not node.edges and node not in inputs]
+    before = [(node.grad, node.home) for node in others]
+    for node in others:
+        node.grad = node.home = None
     try:
         output.backward(seed)
     except RuntimeError as error:
         if "returned a gradient of shape" not in str(error):
             raise
         raise Fault("shape", str(error)) from error
+    finally:
+        for node, (grad, home) in zip(others, before, strict=True):
+            node.grad, node.home = grad, home
 
 
 def _device(x: Any) -> Any:

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minivae import NotFinite, Tensor, gradcheck, no_grad, op, ops
+from minivae import NotFinite, Tensor, gradcheck, nn, no_grad, op, ops
 from minivae.findings import NOTES, GradientError
 from minivae.pairs import from_vjp
 
@@ -579,6 +579,20 @@ def test_the_inputs_are_left_alone():
     np.testing.assert_array_equal(a, A)
     np.testing.assert_array_equal(t.data, A)
     assert t.grad is None
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_the_gradients_of_a_layer_are_left_alone(had):
+    layer = nn.Linear(3, 2, rng=0)
+    x = Tensor(A.astype(np.float32))
+    if had:
+        layer(x).sum().backward()
+    before = [None if p.grad is None else p.grad.copy() for p in layer.parameters()]
+    grads = [p.grad for p in layer.parameters()]
+    gradcheck(lambda t: layer(t), [A])
+    for p, grad, values in zip(layer.parameters(), grads, before, strict=True):
+        assert p.grad is grad
+        np.testing.assert_array_equal(p.grad, values)
 
 
 # ---- options ----
