@@ -39,11 +39,14 @@ def gradcheck(
     fn: a function of len(inputs) tensors that returns a tensor of any shape. Random numbers in it must be
     the same at each call. inputs: arrays, tensors or numbers; they are copied, floats as float64.
     mode: "fast" projects the output on two random directions, drawn from seed, so that the cost does not grow
-    with the output; "full" compares the whole Jacobian and names the output's entry too.
-    wrt: the inputs to check, by index; by default those of a float dtype.
-    The gradient a and the finite difference n agree if |a - n| <= rtol max(|a|, |n|) + atol min(1, t) + the
-    uncertainty of n, with t the input's typical gradient. Raises GradientError, unless raise_exception is False;
-    raises TypeError or ValueError where fn or an input cannot be checked at all.
+    with the output; "full" compares the whole Jacobian and names the output's entry too. In both the time grows with
+    the square of the input's size: fn is called for each entry. wrt: the inputs to check, by index; by default those
+    of a float dtype.
+    The gradient a and the finite difference n, of uncertainty u, agree if |a - n| <= rtol max(|a|, |n|)
+    + atol min(1, max(|a|, |n|, t)) + 1e-12 |y| + 10 u, with t the input's typical gradient and y the output's largest
+    value ("full": its value at that entry). What differs must differ from two first steps of the finite difference.
+    Raises GradientError, unless raise_exception is False; raises TypeError or ValueError where fn or an input cannot
+    be checked at all.
     """
     name = name or str(getattr(fn, "__name__", fn))
     if mode not in ("fast", "full"):
