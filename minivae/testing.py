@@ -52,16 +52,36 @@ def arrays(
 ) -> Array:
     """Arrays of numbers between low and high, in any memory layout.
 
-    shape: a shape or a strategy; any by default. away_from: kinks, from which values keep 0.1.
+    shape: a shape or a strategy; any by default. away_from: kinks, from which values keep 0.1; ValueError where they
+    leave nothing between low and high.
     distinct: no two values are closer than 1 / size, in random order (for max and its kin).
     """
     shape = draw(shapes()) if shape is None else draw(shape) if isinstance(shape, st.SearchStrategy) else shape
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    x = rng.permutation(np.linspace(low, high, int(np.prod(shape)))).reshape(shape) if distinct else None
-    x = rng.uniform(low, high, shape) if x is None else x
-    for kink in away_from:
-        x = np.where(np.abs(x - kink) < 0.1, kink + np.where(x < kink, -0.1, 0.1) * (1 + np.abs(x - kink)), x)
+    n = int(np.prod(shape))
+    x = _between(low, high, away_from)(rng.permutation(np.linspace(0, 1, n)) if distinct else rng.uniform(size=n))
+    x = x.reshape(shape)
     return laid_out(np.asarray(x, dtype), draw(st.sampled_from(list(layouts))))
+
+
+def _between(low: float, high: float, away_from: Sequence[float]) -> Callable[[Array], Array]:
+    """The map, in order, of [0, 1] to the numbers between low and high that keep away from the kinks."""
+    margin = 0.1 + 1e-6  # float32 rounds
+    kinks = np.sort(np.asarray(away_from, np.float64))
+    starts = np.maximum([low, *(kinks + margin)], low)
+    lengths = np.maximum(np.minimum([*(kinks - margin), high], high) - starts, 0)
+    if high > low and not lengths.any():
+        raise ValueError(f"arrays: nothing between {low} and {high} keeps 0.1 from each of {list(away_from)}.")
+    if high > low:
+        starts, lengths = starts[lengths > 0], lengths[lengths > 0]
+    ends = np.cumsum(lengths)
+
+    def there(t: Array) -> Array:
+        along = t * ends[-1]
+        piece = np.minimum(np.searchsorted(ends, along), len(ends) - 1)
+        return starts[piece] + np.minimum(along - (ends - lengths)[piece], lengths[piece])
+
+    return there
 
 
 def laid_out(x: Array, layout: str) -> Array:

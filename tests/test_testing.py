@@ -41,6 +41,21 @@ def test_values_keep_away_from_kinks(a):
     assert (np.abs(a) >= 0.1).all() and (np.abs(a - 1) >= 0.1).all()
 
 
+@pytest.mark.parametrize("distinct", [True, False])
+@given(st.data())
+def test_values_keep_away_from_kinks_that_are_close_to_each_other_or_to_the_ends(distinct, data):
+    kinks, bounds = [-0.18, 0.15, 0, 0.65], {"low": -0.2, "high": 0.6}
+    a = data.draw(arrays((40,), away_from=kinks, distinct=distinct, dtype=np.float32, **bounds))
+    assert ((a > 0.1) & (a < 0.6)).all()
+    assert all((np.abs(a - np.float64(kink)) >= 0.1).all() for kink in kinks)
+
+
+def test_both_sides_of_a_kink_are_drawn():
+    draws(arrays((8,), away_from=[0]), lambda a: (a < -0.1).any() and (a > 0.1).any())
+    with pytest.raises(ValueError, match=r"nothing between 0\.0 and 0\.2 keeps 0\.1"):
+        draws(arrays((8,), low=0.0, high=0.2, away_from=[0.1, 0.15]), np.any)
+
+
 @given(arrays(shapes(), dtype=np.float32))
 def test_dtype(a):
     assert a.dtype == np.float32
