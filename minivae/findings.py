@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from minivae.differences import Derivative
+
 NOTES = ("kink", "constant")  # what is no fault of the gradient
 
 
@@ -14,9 +16,10 @@ class Finding:
 
     kind: "wrong" (the gradient differs from the finite difference), "shape", "dtype", "missing" (None where one
     is due), "nondeterministic", "mutated" (an input changed in place), "nonlinear" (in the cotangent), "aliased"
-    (the gradient shares memory with an input or another gradient), "nonfinite", "unresolved" (the finite
-    difference itself is too uncertain to tell). Notes, which are no faults: "kink" (the one-sided derivatives
-    disagree and the gradient lies between them), "constant" (the output does not depend on the input).
+    (the gradient shares memory with an input or another gradient, or is handed out in the same array at each call),
+    "nonfinite", "unresolved" (the finite difference itself is too uncertain to tell). Notes, which are no faults:
+    "kink" (the one-sided derivatives disagree and the gradient lies between them), "constant" (the output does not
+    depend on the input).
     """
 
     kind: str
@@ -86,3 +89,47 @@ class Fault(Exception):
     def __init__(self, kind: str, message: str, **where: Any):
         super().__init__(message)
         self.finding = Finding(kind, message, **where)
+
+
+def missing(numeric: Derivative, where: dict[str, Any]) -> Finding:
+    """No gradient where the finite difference is not zero."""
+    message = f"input {where['input']} got no gradient, but the finite difference at {where['entry']} is "
+    return Finding("missing", message + f"{numeric.value:.8g}", numeric=numeric.value, **where)
+
+
+def judge(
+    analytic: float, numeric: Derivative, tolerance: float, trusted: float, where: dict[str, Any]
+) -> Finding | None:
+    """What there is to say of one derivative. trusted: the uncertainty up to which the finite difference can tell."""
+    place = f"the gradient of input {where['input']} at {where['entry']}"
+    if "output" in where:
+        place += f" of the output at {where['output']}"
+    details = {"analytic": analytic, "numeric": numeric.value, "uncertainty": numeric.uncertainty, **where}
+    if numeric.kink:
+        low, high = sorted((numeric.left, numeric.right))
+        slack = 1e-3 * (abs(low) + abs(high))
+        inside = low - slack <= analytic <= high + slack
+        verdict = "between" if inside else "not between"
+        message = f"{place} is {analytic:.6g}, {verdict} the one-sided derivatives {low:.6g} and {high:.6g}"
+        return Finding("kink" if inside else "wrong", message, **details)
+    difference = abs(analytic - numeric.value)
+    if difference <= tolerance:
+        return None
+    if numeric.uncertainty > trusted:
+        message = f"{place} is {analytic:.6g}, by finite differences {numeric.value:.6g} give or take "
+        return Finding("unresolved", message + f"{numeric.uncertainty:.1g}: too uncertain to tell", **details)
+    if difference > tolerance + 10 * numeric.uncertainty:
+        message = f"{place} is {analytic:.10g}, by finite differences {numeric.value:.10g}"
+        return Finding("wrong", message + _hint(analytic, numeric.value), **details)
+    return None
+
+
+def _hint(analytic: float, numeric: float) -> str:
+    """What the ratio of the two suggests."""
+    if not analytic or not numeric:
+        return " (it is zero)" if not analytic else ""
+    ratio = analytic / numeric
+    for value, hint in ((-1, "the sign is flipped"), (2, "twice too large"), (0.5, "half of it")):
+        if abs(ratio / value - 1) < 1e-5:
+            return f" ({hint})"
+    return f" (ratio {ratio:.4g})"

@@ -20,6 +20,7 @@ def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | N
     """
 
     def pair(xp: Any, *arrays: Any) -> Any:
+        lifted.missing.clear()  # type: ignore[attr-defined]  # of the pass before
         y = forward(*arrays)
         if not (backend.is_array(y) or np.isscalar(y) or isinstance(y, np.generic)):
             raise TypeError(f"from_vjp of {pair.__name__}: forward returned {type(y).__name__}, not an array.")
@@ -41,11 +42,17 @@ def from_vjp(forward: Callable[..., Any], vjp: Callable[..., Any], name: str | N
                     raise Fault("shape", f"vjp's gradient of input {i} has shape {xp.shape(d)}, not {x.shape}", input=i)
                 if d.dtype != x.dtype:
                     raise Fault("dtype", f"vjp's gradient of input {i} is {d.dtype}, not {x.dtype}", input=i)
+                for j, other in enumerate(grads if backend.is_array(d) else ()):
+                    # the cotangent may be handed on as it is, and to several
+                    if j != i and backend.is_array(other) and xp.shares_memory(d, other) and not xp.shares_memory(d, g):
+                        message = f"the gradient of input {max(i, j)} shares memory with that of input {min(i, j)}"
+                        raise Fault("aliased", message, input=max(i, j))
                 return d
 
             return of
 
-        return y, [gradient(i) if x.dtype.kind == "f" else None for i, x in enumerate(arrays)]
+        floats = [backend.is_array(x) and x.dtype.kind == "f" for x in arrays]  # a number has no gradient to ask for
+        return y, [gradient(i) if wanted else None for i, wanted in enumerate(floats)]
 
     pair.__name__ = name or str(getattr(forward, "__name__", "pair"))
     lifted = op(pair)

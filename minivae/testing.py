@@ -4,8 +4,7 @@
 
     check_op(my_softplus, arrays(away_from=[0]), oracle=lambda x: np.log1p(np.exp(x)))
 
-Needs hypothesis (the extra `test`). Values are drawn by NumPy from a seed that hypothesis draws: examples are
-quick to make, they shrink in their shapes, and none depends on what floats hypothesis likes.
+Needs hypothesis (the extra `test`). The strategies stand in strategies.py.
 """
 
 from __future__ import annotations
@@ -20,84 +19,20 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from hypothesis.errors import UnsatisfiedAssumption
 
 from minivae import backend
 from minivae.backend import Array
 from minivae.findings import Report
 from minivae.gradcheck import gradcheck
+from minivae.probe import recording
+from minivae.strategies import LAYOUTS, Strategy, arrays, axes, broadcastable, indices, laid_out, shapes
 from minivae.tensor import Tensor, no_grad
 
-Strategy = st.SearchStrategy[Any]
-LAYOUTS = ("contiguous", "transposed", "strided", "reversed", "read-only")
-
-
-def shapes(min_dims: int = 0, max_dims: int = 3, max_side: int = 4, empty: bool = True) -> Strategy:
-    """Shapes, of 0-d and (unless empty is False) of zero-size arrays too."""
-    return hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=0 if empty else 1, max_side=max_side)
-
-
-@st.composite
-def arrays(
-    draw: st.DrawFn,
-    shape: Any = None,
-    low: float = -3.0,
-    high: float = 3.0,
-    away_from: Sequence[float] = (),
-    distinct: bool = False,
-    dtype: Any = np.float64,
-    layouts: Sequence[str] = LAYOUTS,
-) -> Array:
-    """Arrays of numbers between low and high, in any memory layout.
-
-    shape: a shape or a strategy; any by default. away_from: kinks, from which values keep 0.1.
-    distinct: no two values are closer than 1 / size, in random order (for max and its kin).
-    """
-    shape = draw(shapes()) if shape is None else draw(shape) if isinstance(shape, st.SearchStrategy) else shape
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    x = rng.permutation(np.linspace(low, high, int(np.prod(shape)))).reshape(shape) if distinct else None
-    x = rng.uniform(low, high, shape) if x is None else x
-    for kink in away_from:
-        x = np.where(np.abs(x - kink) < 0.1, kink + np.where(x < kink, -0.1, 0.1) * (1 + np.abs(x - kink)), x)
-    return laid_out(np.asarray(x, dtype), draw(st.sampled_from(list(layouts))))
-
-
-def laid_out(x: Array, layout: str) -> Array:
-    """An array of the same values in another memory layout, one of LAYOUTS."""
-    if layout == "transposed":
-        return x.T.copy().T
-    if layout == "strided":
-        wide = np.zeros((*x.shape, 2), x.dtype)
-        wide[..., 1] = x
-        return wide[..., 1]
-    if layout == "reversed" and x.ndim:
-        return x[::-1].copy()[::-1]
-    x = x.copy()
-    x.flags.writeable = layout != "read-only"
-    return x
-
-
-@st.composite
-def broadcastable(draw: st.DrawFn, /, n: int = 2, **options: Any) -> list[Array]:
-    """A list of n arrays whose shapes broadcast together. options: of `arrays`."""
-    drawn = draw(hnp.mutually_broadcastable_shapes(num_shapes=n, min_dims=0, max_dims=3, min_side=0, max_side=4))
-    return [draw(arrays(shape, **options)) for shape in drawn.input_shapes]
-
-
-def axes(ndim: int) -> Strategy:
-    """An axis of an array of ndim dimensions, positive or negative, several, or None."""
-    some: list[Strategy] = [st.none()]
-    if ndim:
-        some += [st.integers(-ndim, ndim - 1), hnp.valid_tuple_axes(ndim, min_size=1)]
-    return st.one_of(some)
-
-
-def indices(shape: tuple[int, ...]) -> Strategy:
-    """An index of an array of this shape: slices, integers, None, Ellipsis, integer arrays or a boolean mask."""
-    some: list[Strategy] = [hnp.basic_indices(shape, allow_newaxis=True), hnp.arrays(np.bool_, shape)]
-    if shape and all(shape):
-        some.append(hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=4)))
-    return st.one_of(some)
+__all__ = (
+    "LAYOUTS", "Strategy", "arrays", "axes", "broadcastable", "check_example", "check_op", "indices", "laid_out",
+    "shapes",
+)  # fmt: skip
 
 
 def check_op(
@@ -115,8 +50,8 @@ def check_op(
     arguments: a strategy for each argument of fn; a list of arrays fills several (as from `broadcastable`). Arrays
     become tensors; anything else is passed as it is. oracle: the same function of plain arrays, in NumPy, say.
     Checked are the value against the oracle; the gradient (`gradcheck`, with all that it looks for); that float32
-    stays float32; that a strided array gives what a contiguous one gives; that no_grad records nothing; and that
-    backward frees the graph. The smallest failing example is the one that is reported.
+    stays float32; that a strided array, or cotangent, gives what a contiguous one gives; that no_grad records
+    nothing; and that backward frees the graph. The smallest failing example is the one that is reported.
     """
 
     total = Report(_name(fn))
@@ -129,7 +64,7 @@ def check_op(
     @given(st.tuples(*arguments))
     def run(drawn: tuple[Any, ...]) -> None:
         args = [a for item in drawn for a in (item if isinstance(item, list) else [item])]
-        with _pasted(fn, args):
+        with _pasted(fn, args, oracle, rtol):
             report = check_example(fn, args, oracle, rtol)
         total.findings += report.findings
         total.entries += report.entries
@@ -139,6 +74,7 @@ def check_op(
     return total
 
 
+@recording()
 def check_example(
     fn: Callable[..., Tensor], args: Sequence[Any], oracle: Callable[..., Any] | None = None, rtol: float = 1e-6
 ) -> Report:
@@ -153,44 +89,59 @@ def check_example(
             Tensor(xp.array(a, dtype, order="C") if copied else a.astype(dtype, copy=False), True)
             for a in _of(args, floats)
         ]
-        return fn(*_with(args, floats, leaves)), leaves
+        out = fn(*_with(args, floats, leaves))
+        if not isinstance(out, Tensor):
+            raise TypeError(f"check_op of {_name(fn)}: it returned {type(out).__name__}, not a Tensor.")
+        return out, leaves
 
-    y, leaves = at(np.float64)
+    y, _ = at(np.float64)
     value = y.numpy().copy()
     if oracle:
-        expected = np.asarray(oracle(*given))
+        copies = (a.copy() if isinstance(a, np.ndarray) else a for a in given)  # it may work in place
+        expected = np.asarray(oracle(*copies))
         _require(value.shape == expected.shape, f"the shape is {value.shape}, the oracle's {expected.shape}")
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=1e-10, err_msg="the value is not the oracle's")
 
     report = gradcheck(lambda *ts: fn(*_with(args, floats, ts)), _of(args, floats), rtol=rtol, name=_name(fn))
 
-    single, single_leaves = at(np.float32)
-    _require(single.dtype == np.float32 or y.dtype != np.float64, f"float32 inputs give {single.dtype}")
     with no_grad():
         _require(not at(np.float64)[0].requires_grad, "no_grad() records a graph")
+    cotangent = xp.asarray(np.random.default_rng(0).standard_normal(y.shape))
+
+    def gradients(*how: Any, order: str = "C") -> tuple[Tensor, list[Any]]:
+        """The value and the gradients; each backward pass right after its forward pass, which a layer may keep."""
+        out, leaves = at(*how)
+        if y.requires_grad:
+            out.backward(xp.array(cotangent, out.dtype, order=order))
+        return out, [leaf.grad for leaf in leaves]
+
+    single, halves = gradients(np.float32)
+    _require(single.dtype == np.float32 or y.dtype != np.float64, f"float32 inputs give {single.dtype}")
     if not y.requires_grad:
         return report
 
-    cotangent = xp.asarray(np.random.default_rng(0).standard_normal(y.shape))
-    y.backward(cotangent)
-    contiguous, copies = at(np.float64, copied=True)
+    contiguous, plain = gradients(np.float64, True)
     np.testing.assert_allclose(value, contiguous.numpy(), rtol=1e-12, atol=1e-12, err_msg="strides change the value")
-    contiguous.backward(cotangent)
-    single.backward(cotangent.astype(np.float32))
-    for i, leaf, copy, half in zip(floats, leaves, copies, single_leaves, strict=True):
-        if leaf.grad is not None and half.grad is not None and copy.grad is not None:
-            _require(half.grad.dtype == np.float32, f"input {i} is float32, its gradient {half.grad.dtype}")
-            message = f"strides change the gradient of input {i}"
-            strided, plain = backend.to_numpy(leaf.grad), backend.to_numpy(copy.grad)
-            np.testing.assert_allclose(strided, plain, rtol=1e-9, atol=1e-12, err_msg=message)
+    _, turned = gradients(np.float64, True, order="F")
+    last, strided = gradients(np.float64)
+    for i, half, a, b, c in zip(floats, halves, strided, turned, plain, strict=True):
+        if half is not None and a is not None and b is not None and c is not None:
+            _require(half.dtype == np.float32, f"input {i} is float32, its gradient {half.dtype}")
+            _same(a, c, f"strides change the gradient of input {i}")
+            _same(b, c, f"strides of the cotangent change the gradient of input {i}")
     try:
-        y.backward(cotangent)
+        last.backward(cotangent)
     except RuntimeError:
         pass
     else:
         raise AssertionError("a second backward() finds a graph: the first did not free it")
     _freed(fn, args, floats)
     return report
+
+
+def _same(a: Array, b: Array, message: str) -> None:
+    """Two gradients, but for rounding."""
+    np.testing.assert_allclose(backend.to_numpy(a), backend.to_numpy(b), rtol=1e-9, atol=1e-12, err_msg=message)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -207,32 +158,40 @@ def _moved(xp: Any, value: Any) -> Any:
 
 
 def _freed(fn: Callable[..., Tensor], args: Sequence[Any], floats: list[int]) -> None:
-    """Without the garbage collector, nothing keeps the inputs alive once the result is gone."""
+    """Without the garbage collector, nothing keeps the inputs alive once the result is gone and fn has run again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        leaves = [Tensor(a.copy(), True) for a in _of(args, floats)]
+        leaves, others = ([Tensor(a.copy(), True) for a in _of(args, floats)] for _ in range(2))
         alive = [weakref.ref(leaf.data) for leaf in leaves]
         y = fn(*_with(args, floats, leaves))
         y.backward(backend.of(y.data).ones_like(y.data))
         del leaves, y
+        fn(*_with(args, floats, others))  # a layer may keep its last input
         kept = any(ref() is not None for ref in alive)
-        _require(not kept, "a reference cycle keeps the inputs alive after backward()")
+        _require(not kept, "a reference cycle, or a cache, keeps the inputs alive after backward()")
     finally:
         if was_enabled:
             gc.enable()
 
 
 @contextmanager
-def _pasted(fn: Callable[..., Tensor], args: Sequence[Any]) -> Iterator[None]:
+def _pasted(fn: Callable[..., Tensor], args: Sequence[Any], oracle: Any, rtol: float) -> Iterator[None]:
     """Add to a failure the code that repeats it."""
     try:
         yield
+    except UnsatisfiedAssumption:  # hypothesis' assume(): draw another example
+        raise
     except Exception as error:
-        call = f"check_example({_name(fn)}, [{', '.join(map(_code, args))}])"
+        named = all(part.isidentifier() for part in _name(fn).split("."))
+        parts = [_name(fn) if named else "fn", f"[{', '.join(map(_code, args))}]"]
+        parts += ["oracle=oracle"] if oracle else []
+        parts += [f"rtol={rtol}"] if rtol != 1e-6 else []
+        yours = ["fn"] * (not named) + ["oracle"] * bool(oracle)
+        with_your = f" (with your {' and your '.join(yours)})" if yours else ""
         raise AssertionError(
-            f"{error}\n\nTo repeat it:\n    import numpy as np\n"
-            f"    from minivae.testing import check_example, laid_out\n    {call}"
+            f"{error}\n\nTo repeat it{with_your}:\n    import numpy as np\n    from numpy import inf, nan\n"
+            f"    from minivae.testing import check_example, laid_out\n    check_example({', '.join(parts)})"
         ) from error
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minivae import Tensor, gradcheck, op, ops
+from minivae import NotFinite, Tensor, gradcheck, nn, no_grad, op, ops
 from minivae.findings import NOTES, GradientError
 from minivae.pairs import from_vjp
 
@@ -125,8 +125,22 @@ def test_a_raw_op_of_the_wrong_shape_is_named_by_the_engine():
     def wrong_shape(xp, a):
         return a * 2, (lambda g: (2 * g).T,)
 
-    with pytest.raises((GradientError, RuntimeError), match=r"wrong_shape.*\(3, 2\).*\(2, 3\)"):
-        gradcheck(wrong_shape, [A])
+    found = only(wrong_shape, [A])
+    assert found.kind == "shape"
+    assert all(word in found.message for word in ("wrong_shape", "(3, 2)", "(2, 3)"))
+    assert only(op(lambda xp, a: (a * 2, (lambda g: 2 * g[:, None],))), [A[0]]).kind == "shape"
+
+
+def test_other_errors_of_backward_are_the_callers_to_see():
+    @op
+    def refuses(xp, a):
+        def da(g):
+            raise RuntimeError("no memory")
+
+        return a * 2, (da,)
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        gradcheck(refuses, [A], raise_exception=False)
 
 
 def test_dtype_of_a_gradient():
@@ -169,6 +183,13 @@ def test_none_is_right_where_no_gradient_is_due():
     assert [f.kind for f in report.findings] == ["constant"]
 
 
+def test_none_at_one_point_says_nothing_of_another():
+    """A gradient of zero may be None: here it is that of a, where b is 0."""
+    pair = from_vjp(lambda a, b: a * b, lambda g, a, b: (g * b if b.any() else None, g * a))
+    assert gradcheck(pair, [np.ones(2), np.zeros(2)])
+    assert gradcheck(pair, [np.ones(2), np.ones(2)]).verdict == "ok"
+
+
 # ---- manners: nondeterministic, mutated, nonlinear, aliased ----
 
 
@@ -177,6 +198,13 @@ def test_nondeterministic_forward():
     found = only(lambda a: a * rng.standard_normal(), [A])
     assert found.kind == "nondeterministic"
     assert "two forward passes" in found.message
+
+
+@pytest.mark.parametrize("other", [lambda a: a * 2, lambda a: ops.sum(a * a)], ids=["value", "shape"])
+def test_a_value_that_hangs_on_recording(other):
+    found = only(lambda a: other(a) if a.requires_grad else a * a, [A])
+    assert found.kind == "nondeterministic"
+    assert "where a graph is recorded" in found.message
 
 
 def test_nondeterministic_backward():
@@ -272,6 +300,45 @@ def test_aliased_with_another_gradient():
     assert "input 1 shares memory with the gradient of input 0" in found.message
 
 
+def test_a_pair_that_returns_one_array_twice():
+    def vjp(g, a, b):
+        d = 2 * g
+        return d, d
+
+    found = only(from_vjp(lambda a, b: 2 * a + 2 * b, vjp), [A, A])
+    assert (found.kind, found.input) == ("aliased", 1)
+    assert "input 1 shares memory with that of input 0" in found.message
+    assert gradcheck(from_vjp(lambda a, b: a + b, lambda g, a, b: (g, g)), [A, A]).verdict == "ok"
+
+
+def filled(buffer, values):
+    buffer[...] = values
+    return buffer
+
+
+def test_aliased_with_an_earlier_gradient():
+    """It gives the right numbers, and overwrites those that were given before."""
+    buffer = np.empty(3)
+    reuses = op(lambda xp, a: (a * a, (lambda g: filled(buffer, 2 * g * a),)))
+    for fn in (reuses, square(lambda g, a: filled(buffer, 2 * g * a))):
+        found = only(fn, [np.array([0.3, -0.7, 1.1])])
+        assert (found.kind, found.input) == ("aliased", 0)
+        assert "the gradient of input 0 is handed out in the same array at each call" in found.message
+
+
+def test_aliased_with_an_earlier_output():
+    buffer = np.empty(3)
+    reuses = op(lambda xp, a: (filled(buffer, a * a), (lambda g: 2 * g * a,)))
+    found = only(reuses, [np.array([0.3, -0.7, 1.1])])
+    assert found.kind == "aliased"
+    assert "the output is handed out in the same array at each call" in found.message
+
+
+def test_the_cotangent_and_views_of_it_may_be_handed_out():
+    for fn in (op(lambda xp, a: (a + 1, (lambda g: g,))), op(lambda xp, a: (a.T * 1, (lambda g: g.T,)))):
+        assert gradcheck(fn, [A]).verdict == "ok"
+
+
 # ---- nonfinite, unresolved, kink, constant ----
 
 
@@ -285,6 +352,13 @@ def test_nonfinite_gradient():
     found = only(lambda a, b: b + ops.sqrt(a), [np.array([1.0, 0.0]), np.ones(2)])
     assert (found.kind, found.input) == ("nonfinite", 0)
     assert "input 0" in found.message
+
+
+def test_nonfinite_gradient_for_a_zero_cotangent():
+    """As of g^2 / g."""
+    found = only(square(lambda g, a: 2 * a * (g * g / np.where(g == 0, np.nan, g))), [A])
+    assert (found.kind, found.input) == ("nonfinite", 0)
+    assert "a zero cotangent gives input 0 NaN" in found.message
 
 
 def test_unresolved():
@@ -384,13 +458,19 @@ def test_hard_and_wrong(case):
             assert gradcheck(lambda a: fn(off(a)), [np.array(point)], raise_exception=False).faults, point
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e-6, 1e6, 1e12])
+@pytest.mark.parametrize("scale", [1e-100, 1e-15, 1e-12, 1e-9, 1e-6, 1e6, 1e12])
 def test_units_do_not_matter(scale):
     """The gradient of one loss in other units: right it passes, flipped it is found."""
     right = from_vjp(lambda a: scale * np.sin(a), lambda g, a: scale * g * np.cos(a))
     flipped = from_vjp(lambda a: scale * np.sin(a), lambda g, a: -scale * g * np.cos(a))
     gradcheck(right, [A])
     assert not gradcheck(flipped, [A], raise_exception=False)
+
+
+def test_a_large_output_does_not_hide_a_small_one():
+    scales = np.array([1e12, 1.0])
+    wrong = from_vjp(lambda a: scales * np.sin(a), lambda g, a: scales * g * np.cos(a) * np.array([1.0, 1.1]))
+    assert [f.output for f in findings(wrong, [np.array([0.3, 0.4])], mode="full")] == [(1,)]
 
 
 ROUGH = {
@@ -413,6 +493,75 @@ def test_a_right_gradient_of_rough_values_is_not_called_wrong(case):
     assert sum(f.kind == "wrong" for f in found) > 20
 
 
+@MODES
+def test_a_cast_to_float32_does_not_prove_a_derivative_of_zero(mode):
+    """At small steps a sum of 40 squares in float32 stays as it is."""
+
+    def forward(a):
+        return (a.astype(np.float32) ** 2).sum().astype(np.float64)
+
+    flawed = 0
+    for seed in range(5):
+        x = np.random.default_rng(seed).standard_normal(40)
+        found = findings(from_vjp(forward, lambda g, a: 2 * g * a), [x], mode=mode)
+        assert not [f for f in found if f.kind == "wrong" and f.relative_error > 0.02]
+        found = findings(from_vjp(forward, lambda g, a: 2.2 * g * a), [x], mode=mode)
+        flawed += sum(f.kind in ("wrong", "unresolved") for f in found)
+    assert flawed > 0.95 * 5 * 40
+
+
+@pytest.mark.parametrize("offset", [0.0, 40.0, 1e4])
+@pytest.mark.parametrize("x", [-0.3, -0.01, -1e-3, -(2.0**-12), -1e-6])
+def test_a_function_that_is_flat_by_itself_is_not_taken_for_a_rounded_one(x, offset):
+    flat = from_vjp(lambda a: np.maximum(a, 0.0) + offset, lambda g, a: 0.0 * g)
+    assert gradcheck(flat, [np.array([x])]).verdict == "constant"
+    assert only(from_vjp(lambda a: np.maximum(a, 0.0) + offset, lambda g, a: 0.3 * g), [np.array([x])]).kind == "wrong"
+
+
+def standardised(x):
+    centred = x - x.mean()
+    return centred / (centred * centred).mean() ** 0.5
+
+
+@pytest.mark.parametrize("seed", [71, 126, 251, 370, 420])
+def test_estimates_that_agree_by_chance_accuse_no_one(seed):
+    """A first step of 100 / 64 is too large where the function's own scale is 1: its estimates can still agree."""
+    report = gradcheck(standardised, [100 + np.random.default_rng(seed).standard_normal(6)], mode="full")
+    assert report.worst < 1e-8  # of the series that was believed
+
+
+def test_a_period_of_a_power_of_2_is_no_derivative_of_zero():
+    gradcheck(lambda x: ops.sin(x * (2.0**9 * np.pi)), [np.array([0.5])])
+    assert only(lambda x: ops.sin(x * (2.0**9 * np.pi)).detach() + 0 * x, [np.array([0.3])]).kind == "wrong"
+
+
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError, np.linalg.LinAlgError, NotFinite])
+def test_a_function_may_raise_outside_of_its_domain(error):
+    """At points that the user never gave: there it is as undefined as np.log is, which gives NaN."""
+
+    def root(a):
+        if a < 0:
+            raise error("outside")
+        return np.sqrt(a)
+
+    assert gradcheck(from_vjp(root, lambda g, a: g * 0.5 / np.sqrt(a)), [0.01]).verdict == "ok"
+    assert only(from_vjp(root, lambda g, a: g / np.sqrt(a)), [0.01]).kind == "wrong"
+    with pytest.raises(error):
+        gradcheck(from_vjp(root, lambda g, a: g), [-0.01])
+
+
+def test_the_callers_no_grad_changes_nothing():
+    with no_grad():
+        assert gradcheck(ops.tanh, [A]).verdict == "ok"
+        assert not ops.tanh(Tensor(A, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("factor", [3, 2.5, np.array([1, 2, 3])], ids=str)
+def test_a_pair_takes_numbers_too(factor):
+    scaled = from_vjp(lambda a, k: a * k, lambda g, a, k: (g * k, None))
+    assert gradcheck(lambda a: scaled(a, factor), [A]).verdict == "ok"
+
+
 def test_everyday_ones():
     assert gradcheck(ops.matmul, [A, B]).entries == 2 * 6 + 2 * 9
     gradcheck(lambda x: ops.getitem(x, np.array([0, 0, 1])), [A.astype(np.float32)])  # float32 is checked in float64
@@ -430,6 +579,20 @@ def test_the_inputs_are_left_alone():
     np.testing.assert_array_equal(a, A)
     np.testing.assert_array_equal(t.data, A)
     assert t.grad is None
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_the_gradients_of_a_layer_are_left_alone(had):
+    layer = nn.Linear(3, 2, rng=0)
+    x = Tensor(A.astype(np.float32))
+    if had:
+        layer(x).sum().backward()
+    before = [None if p.grad is None else p.grad.copy() for p in layer.parameters()]
+    grads = [p.grad for p in layer.parameters()]
+    gradcheck(lambda t: layer(t), [A])
+    for p, grad, values in zip(layer.parameters(), grads, before, strict=True):
+        assert p.grad is grad
+        np.testing.assert_array_equal(p.grad, values)
 
 
 # ---- options ----
@@ -517,9 +680,17 @@ def loss(a):
         (lambda: gradcheck(lambda i: i * 1.5, [np.arange(3)], name="loss"), (ValueError, TypeError), ["loss", "float"]),
         (lambda: gradcheck(loss, [A], mode="ful"), ValueError, ["mode", "ful", "fast", "full"]),
         (lambda: gradcheck(loss, A), TypeError, ["loss", "inputs"]),
+        (lambda: gradcheck(loss, [A], wrt=[]), ValueError, ["loss", "wrt is []", "at least one"]),
+        (lambda: gradcheck(loss, [A], wrt=[0, 0]), ValueError, ["loss", "wrt is [0, 0]", "once"]),
+        (lambda: gradcheck(loss, [A], wrt=0), TypeError, ["loss", "wrt is 0", "list"]),
+        (lambda: gradcheck(loss, [A], wrt=["a"]), TypeError, ["loss", "wrt is ['a']", "list"]),
+        (lambda: gradcheck(loss, [A], rtol=float("nan")), ValueError, ["loss", "rtol is nan", "finite"]),
+        (lambda: gradcheck(loss, [A], atol=float("inf")), ValueError, ["loss", "atol is inf", "finite"]),
+        (lambda: gradcheck(loss, [A], rtol=-1.0), ValueError, ["loss", "rtol is -1.0", "negative"]),
     ],
     ids=["integer wrt", "NaN", "infinity", "an array", "a list", "None", "forward: None", "forward: ragged",
-         "vjp: a float", "wrt out of range", "no float", "mode", "a bare array"],
+         "vjp: a float", "wrt out of range", "no float", "mode", "a bare array",
+         "wrt empty", "wrt twice", "wrt a number", "wrt a name", "rtol", "atol", "negative"],
 )  # fmt: skip
 def test_bad_input(call, error, words):
     with pytest.raises(error) as caught:

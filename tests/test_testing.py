@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from minivae import Tensor, op, ops
+from minivae import Tensor, from_vjp, no_grad, op, ops
 from minivae.testing import LAYOUTS, arrays, axes, broadcastable, check_example, check_op, indices, laid_out, shapes
 
 # ---- strategies ----
@@ -39,6 +39,21 @@ def test_values_keep_away_from_kinks(a):
     assert a.dtype == np.float64
     assert not ((a < -1) | (a > 2)).any()
     assert (np.abs(a) >= 0.1).all() and (np.abs(a - 1) >= 0.1).all()
+
+
+@pytest.mark.parametrize("distinct", [True, False])
+@given(st.data())
+def test_values_keep_away_from_kinks_that_are_close_to_each_other_or_to_the_ends(distinct, data):
+    kinks, bounds = [-0.18, 0.15, 0, 0.65], {"low": -0.2, "high": 0.6}
+    a = data.draw(arrays((40,), away_from=kinks, distinct=distinct, dtype=np.float32, **bounds))
+    assert ((a > 0.1) & (a < 0.6)).all()
+    assert all((np.abs(a - np.float64(kink)) >= 0.1).all() for kink in kinks)
+
+
+def test_both_sides_of_a_kink_are_drawn():
+    draws(arrays((8,), away_from=[0]), lambda a: (a < -0.1).any() and (a > 0.1).any())
+    with pytest.raises(ValueError, match=r"nothing between 0\.0 and 0\.2 keeps 0\.1"):
+        draws(arrays((8,), low=0.0, high=0.2, away_from=[0.1, 0.15]), np.any)
 
 
 @given(arrays(shapes(), dtype=np.float32))
@@ -179,6 +194,11 @@ def raw_memory_forward(xp, a):
 
 
 @op
+def raw_cotangent(xp, a):
+    return a * 2, (lambda g: 2 * g.ravel(order="K").reshape(g.shape),)
+
+
+@op
 def keeps_itself(xp, a):
     def da(g):
         return g * 2 * a if da else g  # it refers to itself: a cycle, for the garbage collector alone
@@ -211,6 +231,7 @@ FAULTS = {
     "float32 drifts": (drifts, {}, "float32 inputs give float64"),
     "strides, in the gradient": (raw_memory, {}, "strides change the gradient of input 0"),
     "strides, in the value": (raw_memory_forward, {}, "strides change the value"),
+    "strides, of the cotangent": (raw_cotangent, {}, "strides of the cotangent change the gradient of input 0"),
     "no_grad": (records_always, {}, "no_grad"),
     "a graph that stays": (rebuilds_its_graph, {}, "the first did not free it"),
     "a cycle": (keeps_itself, {}, "reference cycle"),
@@ -232,16 +253,15 @@ def test_a_fault_is_found(name):
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_printed_code_fails_in_the_same_way(name):
     fn, options, sentence = FAULTS[name]
-    code = pasted(failure(name))
-    if options:  # the oracle is the caller's to name
-        code = code[: code.rindex(")")] + ", oracle)"
+    message = failure(name)
+    assert ("(with your oracle)" in message) == bool(options)
     with pytest.raises(AssertionError, match=re.escape(sentence)):
-        exec(code, {fn.__name__: fn, **options})
+        exec(pasted(message), {fn.__name__: fn, **options})
 
 
 def pasted(message):
     """The code that a failure prints."""
-    lines = message.split("To repeat it:\n")[1].split("\n")
+    lines = re.split(r"To repeat it.*:\n", message)[1].split("\n")
     code = [line.removeprefix("    ") for line in lines if line.startswith("    ")]
     return "\n".join(code)
 
@@ -269,6 +289,23 @@ def test_the_printed_code_has_every_kind_of_argument(strategy):
         exec(pasted(str(caught.value)), {"wrong_take": wrong_take})
 
 
+def test_the_printed_code_of_what_has_no_name():
+    fn = lambda a, k: ops.sum(a) * k  # noqa: E731
+    with pytest.raises(AssertionError, match=r"To repeat it \(with your fn and your oracle\):") as caught:
+        check_op(fn, arrays((2,)), st.just(2), oracle=lambda a, k: a.sum(), rtol=1e-3)
+    assert "rtol=0.001" in str(caught.value)
+    with pytest.raises(AssertionError, match="the value is not the oracle's"):
+        exec(pasted(str(caught.value)), {"fn": fn, "oracle": lambda a, k: a.sum()})
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan], ids=str)
+def test_the_printed_code_of_infinities(value):
+    with pytest.raises(AssertionError) as caught:
+        check_op(ops.tanh, st.just(np.array([value])))
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        exec(pasted(str(caught.value)), {"tanh": ops.tanh})
+
+
 def test_the_printed_numbers_are_the_drawn_ones():
     """To the last bit: a failure may hang on it."""
 
@@ -291,9 +328,67 @@ def test_a_crash_is_repeated_too():
     def crashes(a):
         return a.reshape((7, 7))
 
-    with pytest.raises(AssertionError, match=r"(?s)reshape.*To repeat it") as caught:
+    with pytest.raises(AssertionError, match=r"(?s)reshape.*To repeat it:") as caught:
         check_op(crashes, arrays((2,)))
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_layer_may_keep_its_last_input():
+    """As most layers do that are written by hand: backward() uses what the last forward() left."""
+
+    class Layer:
+        def forward(self, x):
+            self.x = x
+            return x * x
+
+        def backward(self, g, x):
+            return 2 * g * self.x
+
+    layer = Layer()
+    check_op(from_vjp(layer.forward, layer.backward), arrays())
+
+
+def test_a_cache_of_all_inputs_is_found():
+    cache = []
+
+    def forward(x):
+        cache.append(x)
+        return x * x
+
+    with pytest.raises(AssertionError, match="a reference cycle, or a cache, keeps the inputs alive"):
+        check_op(from_vjp(forward, lambda g, x: 2 * g * x), arrays())
+
+
+def test_the_callers_no_grad_changes_nothing():
+    with no_grad():
+        check_op(ops.tanh, arrays())
+        with pytest.raises(AssertionError, match="half of it"):
+            check_op(wrong_gradient, arrays())
+
+
+def test_what_is_no_tensor_is_named():
+    with pytest.raises(AssertionError, match=r"check_op of pair: it returned tuple, not a Tensor\."):
+        check_op(pair, arrays())
+
+
+def pair(a):
+    return a, a
+
+
+def test_an_oracle_may_work_in_place():
+    def oracle(a):
+        a *= a
+        return a
+
+    check_op(op(lambda xp, a: (a * a, (lambda g: 2 * g * a,))), arrays(), oracle=oracle)
+
+
+def test_fn_may_assume():
+    def square_of_few(a):
+        assume(a.size < 5)
+        return a * a
+
+    assert check_op(square_of_few, arrays()).entries
 
 
 def test_the_seed_repeats_the_examples():
