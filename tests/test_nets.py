@@ -108,7 +108,7 @@ def test_images_that_cannot_be_halved_at_all(shape):
 @pytest.mark.parametrize(("shape", "channels"), [((1, 28, 28), (2, 2, 2)), ((1, 28, 6), (2, 2)), ((3, 7, 8), (2,))])
 def test_images_that_cannot_be_halved_so_often(shape, channels):
     n = len(channels)
-    message = f"{shape[1]}x{shape[2]} cannot be halved {n} times.*multiples of {2**n}"
+    message = f"{shape[1]}x{shape[2]} cannot be halved {n} times?[, ].*multiples of {2**n}"
     for build in [
         lambda: nets.encoder("conv", shape, (), channels, 2, "relu"),
         lambda: nets.decoder("conv", 2, (), channels, shape, "relu"),
