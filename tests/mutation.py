@@ -86,6 +86,19 @@ EQUIVALENT: dict[str, list[str]] = {  # reason -> mutants, as Mutant.key names t
         "matmul._product | operand wrong | if b.ndim > 2 or b.ndim == 2:",
         "matmul._product | reshape dropped | return xp.matmul(a, b).reshape(*a.shape[:-1], b.shape[-1])",
     ],
+    "How many rows are kept, and how much scratch there is, changes the time and the memory alone.": [
+        *(
+            f"conv._gathered | {kind} | step, keep = (of.xp.fitting(n, nbytes), 0 < {size} <= KEPT)"
+            for kind, size in (
+                ("inverse", "n * of.groups / nbytes"),
+                ("factor dropped", "n * of.groups"),
+                ("inverse", "n / of.groups * nbytes"),
+                ("factor dropped", "n * nbytes"),
+            )
+        ),
+        "conv._gathered | off by one | "
+        "columns = of.xp.empty((of.groups, n, *shape) if keep else (2, step, *shape), dtype=of.x.dtype)",
+    ],
     "Any divisor of the number of pixels will do; large ones are faster.": [
         "norm.group_norm | off by one | several = math.gcd(pixels, 65)",
     ],
