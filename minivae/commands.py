@@ -14,17 +14,12 @@ from minivae.errors import InputError
 
 def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any], Path]:
     """The model of a run, its header, and the run's folder."""
-    from minivae import checkpoint
+    from minivae import checkpoint, codecs
 
-    path = _checkpoint(args)
+    path = codecs.path(args.run)
     model, header = checkpoint.load_model(path)
     checkpoint.check_header(path, header, data=str, options=dict)
     return model, header, path.parent
-
-
-def _checkpoint(args: argparse.Namespace) -> Path:
-    run: Path = args.run
-    return run / "model.npz" if run.is_dir() else run
 
 
 def _data(args: argparse.Namespace, header: dict[str, Any]) -> Any:
@@ -137,10 +132,11 @@ def encode(args: argparse.Namespace) -> None:
     """
     import numpy as np
 
+    from minivae import codecs
     from minivae.files import atomic_write
 
     model, header, folder = _load(args)
-    read = Path(args.data or header["data"]), _checkpoint(args)
+    read = Path(args.data or header["data"]), codecs.path(args.run)
     path = writable(args.out or folder / "codes.npz", ".npz", ".csv", read=read)
     dataset = _data(args, header)
     split = getattr(dataset, args.split)

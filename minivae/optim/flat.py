@@ -44,7 +44,7 @@ class Flat:
         """Neighbours from `first` on, given their gradients: data, gradient and state as flat slices."""
         last = first + len(grads) - 1
         pairs = zip(grads, self.gradients[first : last + 1], strict=True)
-        elsewhere = [
+        elsewhere = [  # another's place, where two were exchanged, is written over before it is read
             (g.copy() if self.xp.may_share_memory(g, self.gradient) else g, home) for g, home in pairs if g is not home
         ]
         if elsewhere:
